@@ -1,0 +1,36 @@
+#!/usr/bin/env node
+// The door. Plain old JavaScript, so that an old Node can read it and be told what is wrong instead of crashing
+// inside a native module (better-sqlite3 13 needs Node >= 22, Warder is written for 24). Where the pinned runtime is
+// installed beside the package, an old Node hands over to it.
+'use strict';
+
+const { spawn } = require('node:child_process');
+const { existsSync } = require('node:fs');
+const { join } = require('node:path');
+
+const root = join(__dirname, '..');
+const source = join(root, 'src', 'main.ts');
+const built = join(root, 'dist', 'src', 'main.js');
+// A checkout runs its sources as they are; a published package has only dist.
+const entry = existsSync(source) ? source : built;
+const major = Number(process.versions.node.split('.')[0]);
+
+if (major >= 24) {
+  process.argv[1] = entry;
+  import(require('node:url').pathToFileURL(entry).href);
+} else {
+  const pinned = join(root, 'node_modules', 'node', 'bin', process.platform === 'win32' ? 'node.exe' : 'node');
+  if (!existsSync(pinned)) {
+    console.error(
+      `warder needs Node 24 or newer; this is ${process.version}. Install Node 24, or run npm ci in the checkout.`,
+    );
+    process.exit(2);
+  }
+  if (process.stderr.isTTY) console.error(`warder: this is Node ${process.version}; running on the pinned Node 24.`);
+  const child = spawn(pinned, [entry, ...process.argv.slice(2)], { stdio: 'inherit' });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.on('exit', (code, signal) => {
+    if (signal) process.kill(process.pid, signal);
+    else process.exit(code);
+  });
+}
