@@ -1,0 +1,205 @@
+/** Every question the ledger answers, over one read-only connection. */
+import type Database from 'better-sqlite3';
+import { type CompiledQuery, sql } from 'kysely';
+import {
+  consistencyProof,
+  type Hash,
+  type HashReader,
+  inclusionProof,
+  rootFromReader,
+} from '../../../src/domain/merkle.ts';
+import type * as model from '../../../src/domain/model.ts';
+import type {
+  AuditFilter,
+  GrantCount,
+  GrantFilter,
+  LedgerReader,
+  LedgerSnapshot,
+  PageRequest,
+  StoredEntry,
+  TableName,
+  Tables,
+} from '../../../src/ports/ledger.ts';
+import { fromSql, type SqlValue } from './rows.ts';
+import { compiler } from './statements.ts';
+
+/** A reader's methods as they are on its own thread: the same questions, answered at once. */
+export type DirectReader = {
+  [M in keyof LedgerReader]: (...args: Parameters<LedgerReader[M]>) => Awaited<ReturnType<LedgerReader[M]>>;
+};
+
+/** Entries get their time before the ledger orders them: neighbours may be swapped by this much, never more. */
+const disorderMs = 60_000;
+
+export const makeReader = (db: Database.Database): DirectReader => {
+  const prepared = new Map<string, Database.Statement<SqlValue[]>>();
+  const rows = (query: CompiledQuery): Record<string, unknown>[] => {
+    let statement = prepared.get(query.sql);
+    if (!statement) {
+      statement = db.prepare<SqlValue[]>(query.sql);
+      prepared.set(query.sql, statement);
+    }
+    return statement.all(...(query.parameters as SqlValue[])) as Record<string, unknown>[];
+  };
+  const all = <T extends TableName>(table: T, query: CompiledQuery): Tables[T][] =>
+    rows(query).map((row) => fromSql(table, row));
+
+  const grantById = compiler.selectFrom('grants').selectAll().where('id', '=', '').compile().sql;
+  const tokenById = compiler.selectFrom('agent_tokens').selectAll().where('id', '=', '').compile().sql;
+  const grantStatement = db.prepare<SqlValue[]>(grantById);
+  const tokenStatement = db.prepare<SqlValue[]>(tokenById);
+
+  const hashes: HashReader = (level, start, end) => {
+    const found =
+      level === 0
+        ? db.prepare('SELECT leaf FROM audit WHERE seq >= ? AND seq < ? ORDER BY seq').pluck().all(start, end)
+        : db
+            .prepare('SELECT hash FROM tree_nodes WHERE level = ? AND position >= ? AND position < ? ORDER BY position')
+            .pluck()
+            .all(level, start, end);
+    return found as Hash[];
+  };
+  const treeSize = (): number => Number(db.prepare('SELECT size FROM tree_head').pluck().get());
+
+  return {
+    snapshot: db.transaction((): LedgerSnapshot => {
+      const table = <T extends TableName>(name: T): Tables[T][] =>
+        (db.prepare(`SELECT * FROM ${name} ORDER BY id`).all() as Record<string, unknown>[]).map((row) =>
+          fromSql(name, row),
+        );
+      return {
+        size: treeSize(),
+        newestAt: Number(db.prepare('SELECT coalesce(max(at), 0) FROM audit').pluck().get()),
+        agents: table('agents'),
+        operators: table('operators'),
+        connections: table('connections'),
+        entitlements: table('entitlements'),
+        fences: table('fences'),
+        key_encryption_keys: table('key_encryption_keys'),
+        signing_keys: table('signing_keys'),
+      };
+    }),
+
+    grant: (id) => {
+      const row = grantStatement.get(id) as Record<string, unknown> | undefined;
+      return row && fromSql('grants', row);
+    },
+    agentToken: (id) => {
+      const row = tokenStatement.get(id) as Record<string, unknown> | undefined;
+      return row && fromSql('agent_tokens', row);
+    },
+    secret: (connectionId, number) =>
+      all(
+        'secrets',
+        compiler
+          .selectFrom('secrets')
+          .selectAll()
+          .where('connection_id', '=', connectionId)
+          .where('number', '=', number)
+          .compile(),
+      )[0],
+    revocation: (id) =>
+      all('revocations', compiler.selectFrom('revocations').selectAll().where('id', '=', id).compile())[0],
+
+    revocations: (page) => {
+      let query = compiler.selectFrom('revocations').selectAll().orderBy('id', 'desc').limit(page.limit);
+      if (page.before !== undefined) query = query.where('id', '<', page.before);
+      return all('revocations', query.compile());
+    },
+
+    grants: (filter: GrantFilter, page: PageRequest) => {
+      let query = compiler.selectFrom('grants').selectAll().orderBy('id', 'desc').limit(page.limit);
+      if (page.before !== undefined) query = query.where('id', '<', page.before);
+      if (filter.agent_id !== undefined) query = query.where('agent_id', '=', filter.agent_id);
+      if (filter.connection_id !== undefined) query = query.where('connection_id', '=', filter.connection_id);
+      if (filter.statuses !== undefined) query = query.where('status', 'in', filter.statuses);
+      if (filter.alive_at !== undefined) query = query.where('expires_at', '>', filter.alive_at);
+      if (filter.from !== undefined) query = query.where('issued_at', '>=', filter.from);
+      if (filter.to !== undefined) query = query.where('issued_at', '<', filter.to);
+      return all('grants', query.compile());
+    },
+
+    countLiveGrants: (selector: model.Selector, now: number, ownedAgents: string[]): GrantCount => {
+      let query = compiler.selectFrom('grants').where('status', '=', sql.lit('active')).where('expires_at', '>', now);
+      if (selector.agent !== undefined) query = query.where('agent_id', '=', selector.agent);
+      if (selector.connection !== undefined) query = query.where('connection_id', '=', selector.connection);
+      if (selector.provider !== undefined) query = query.where('provider', '=', selector.provider);
+      if (selector.subject !== undefined) query = query.where('subject', '=', selector.subject);
+      if (selector.entitlement !== undefined) query = query.where('entitlement_id', '=', selector.entitlement);
+      if (selector.grant !== undefined) query = query.where('id', '=', selector.grant);
+      const { owner } = selector;
+      if (owner !== undefined) {
+        query = query.where((is) =>
+          is.or([is('owner', '=', owner), ...(ownedAgents.length > 0 ? [is('agent_id', 'in', ownedAgents)] : [])]),
+        );
+      }
+      const count = sql<number>`count(*)`.as('count');
+      const of = (counted: CompiledQuery): number => Number(rows(counted)[0]?.['count'] ?? 0);
+      return {
+        total: of(query.select(count).compile()),
+        upstream: of(query.where('handle', 'is not', null).select(count).compile()),
+      };
+    },
+
+    intendedGrants: (limit) =>
+      all(
+        'grants',
+        compiler
+          .selectFrom('grants')
+          .selectAll()
+          .where('status', '=', sql.lit('intended'))
+          .orderBy('id')
+          .limit(limit)
+          .compile(),
+      ),
+
+    audit: (filter: AuditFilter, page: PageRequest<number>): StoredEntry[] => {
+      let query = compiler
+        .selectFrom('audit')
+        .select(['seq', 'body'])
+        .where('body', 'is not', null)
+        .orderBy('seq', 'desc')
+        .limit(page.limit);
+      if (page.before !== undefined) query = query.where('seq', '<', page.before);
+      if (filter.agent_id !== undefined) query = query.where('agent_id', '=', filter.agent_id);
+      if (filter.connection_id !== undefined) query = query.where('connection_id', '=', filter.connection_id);
+      if (filter.grant_id !== undefined) query = query.where('grant_id', '=', filter.grant_id);
+      if (filter.type !== undefined) query = query.where('type', '=', filter.type);
+      if (filter.from !== undefined) {
+        const first = db
+          .prepare('SELECT min(seq) FROM (SELECT seq FROM audit WHERE at >= ? ORDER BY at LIMIT 1)')
+          .pluck()
+          .get(filter.from - disorderMs);
+        if (first === null) return [];
+        query = query.where('seq', '>=', Number(first)).where('at', '>=', filter.from);
+      }
+      if (filter.to !== undefined) {
+        const last = db
+          .prepare('SELECT seq FROM audit WHERE at >= ? ORDER BY at LIMIT 1')
+          .pluck()
+          .get(filter.to + disorderMs);
+        if (last !== undefined) query = query.where('seq', '<=', Number(last));
+        query = query.where('at', '<', filter.to);
+      }
+      return rows(query.compile()).map((row) => ({ seq: Number(row['seq']), body: String(row['body']) }));
+    },
+
+    auditRange: (from, limit) =>
+      rows(
+        compiler
+          .selectFrom('audit')
+          .select(['seq', 'body'])
+          .where('seq', '>=', from)
+          .where('seq', '<', from + limit)
+          .orderBy('seq')
+          .compile(),
+      ).map((row) => ({ seq: Number(row['seq']), body: String(row['body']) })),
+
+    treeHead: db.transaction(() => {
+      const size = treeSize();
+      return { size, root: rootFromReader(hashes, size) };
+    }),
+    inclusionProof: db.transaction((seq: number, size: number) => inclusionProof(hashes, seq, size)),
+    consistencyProof: db.transaction((from: number, to: number) => consistencyProof(hashes, from, to)),
+  };
+};

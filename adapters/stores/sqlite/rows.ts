@@ -1,0 +1,54 @@
+/** Rows between their two spellings: values of the model, and what SQLite stores (documents as JSON text). */
+import type { TableName, Tables } from '../../../src/ports/ledger.ts';
+
+type Stored<V> = V extends boolean ? number : V extends string | number | null ? V : string;
+
+/** The database as Kysely sees it: documents are text, booleans are 0 and 1. */
+export type StoredTables = { [T in TableName]: { [C in keyof Tables[T]]: Stored<Tables[T][C]> } } & {
+  audit: {
+    seq: number;
+    at: number;
+    type: string;
+    agent_id: string | null;
+    connection_id: string | null;
+    grant_id: string | null;
+    leaf: Buffer;
+    body: string | null;
+  };
+  tree_nodes: { level: number; position: number; hash: Buffer };
+  tree_head: { only: number; size: number; frontier: Buffer };
+};
+
+const documents: { [T in TableName]?: readonly string[] } = {
+  agents: ['auth'],
+  operators: ['roles'],
+  connections: ['settings'],
+  secrets: ['sealed'],
+  entitlements: ['scopes', 'hours', 'budget'],
+  grants: ['scopes', 'handle'],
+  revocations: ['selector'],
+  fences: ['selector'],
+  signing_keys: ['public_jwk', 'sealed'],
+};
+const booleans: { [T in TableName]?: readonly string[] } = { revocations: ['suspend'] };
+
+export type SqlValue = string | number | null;
+
+/** @returns the value as SQLite stores it */
+export const toSql = (value: unknown): SqlValue => {
+  if (value === null || typeof value === 'string' || typeof value === 'number') return value;
+  if (typeof value === 'boolean') return value ? 1 : 0;
+  return JSON.stringify(value);
+};
+
+/** @returns the row of the model a stored row stands for */
+export const fromSql = <T extends TableName>(table: T, row: Record<string, unknown>): Tables[T] => {
+  const out: Record<string, unknown> = { ...row };
+  for (const column of documents[table] ?? []) {
+    const text = out[column];
+    if (typeof text === 'string') out[column] = JSON.parse(text);
+  }
+  for (const column of booleans[table] ?? []) out[column] = out[column] === 1;
+  // The STRICT schema and the golden dump hold the columns to the model; this is the one place that says so.
+  return out as unknown as Tables[T];
+};

@@ -1,0 +1,107 @@
+/**
+ * SQL for the writes of a changeset, compiled by Kysely once for each shape (table and columns) and prepared once:
+ * a write then costs the binding of its values.
+ */
+import type Database from 'better-sqlite3';
+import {
+  type CompiledQuery,
+  DummyDriver,
+  Kysely,
+  SqliteAdapter,
+  SqliteIntrospector,
+  SqliteQueryCompiler,
+  sql,
+} from 'kysely';
+import type { TableName, Write } from '../../../src/ports/ledger.ts';
+import { type SqlValue, type StoredTables, toSql } from './rows.ts';
+
+/** Compiles and never executes: the thread that owns the connection does that. */
+export const compiler = new Kysely<StoredTables>({
+  dialect: {
+    createAdapter: () => new SqliteAdapter(),
+    createDriver: () => new DummyDriver(),
+    createIntrospector: (db) => new SqliteIntrospector(db),
+    createQueryCompiler: () => new SqliteQueryCompiler(),
+  },
+});
+
+/** Kysely types one table at a time; a shape is found at run time, for any of them. */
+const anyTable = compiler as unknown as Kysely<Record<string, Record<string, unknown>>>;
+
+const holes = (columns: readonly string[]): Record<string, null> =>
+  Object.fromEntries(columns.map((column) => [column, null]));
+
+const compileInsert = (table: string, columns: readonly string[]): CompiledQuery =>
+  anyTable.insertInto(table).values(holes(columns)).compile();
+
+const compileUpdate = (table: string, set: readonly string[], where: readonly string[]): CompiledQuery => {
+  let query = anyTable.updateTable(table).set(holes(set)).where('id', '=', '');
+  for (const column of where) query = query.where(sql.ref(column), 'is', sql.val(''));
+  return query.compile();
+};
+
+const compileDelete = (table: string, where: readonly string[]): CompiledQuery => {
+  let query = anyTable.deleteFrom(table).where('id', '=', '');
+  for (const column of where) query = query.where(sql.ref(column), 'is', sql.val(''));
+  return query.compile();
+};
+
+export class Statements {
+  readonly #db: Database.Database;
+  readonly #prepared = new Map<string, Database.Statement<SqlValue[]>>();
+
+  constructor(db: Database.Database) {
+    this.#db = db;
+  }
+
+  /** @returns how many rows it changed */
+  run(write: Exclude<Write, { write: 'spend' }>): number {
+    if (write.write === 'insert') {
+      const columns = Object.keys(write.row);
+      const statement = this.#statement(`i ${write.table} ${columns}`, () => compileInsert(write.table, columns));
+      return statement.run(...Object.values(write.row).map(toSql)).changes;
+    }
+    const from = Object.keys(write.from ?? {});
+    const fromValues = Object.values(write.from ?? {}).map(toSql);
+    if (write.write === 'delete') {
+      const statement = this.#statement(`d ${write.table} ${from}`, () => compileDelete(write.table, from));
+      return statement.run(write.id, ...fromValues).changes;
+    }
+    const set = Object.keys(write.set);
+    const statement = this.#statement(`u ${write.table} ${set} ${from}`, () => compileUpdate(write.table, set, from));
+    return statement.run(...Object.values(write.set).map(toSql), write.id, ...fromValues).changes;
+  }
+
+  /** @returns how many rows it changed: 0 when the limit is reached */
+  spend(row: Extract<Write, { write: 'spend' }>['row'], limit: number): number {
+    const statement = this.#statement('spend', () =>
+      compiler
+        .insertInto('budget_uses')
+        .values({ id: '', entitlement_id: '', window_start: 0, used: 1, expires_at: 0 })
+        .onConflict((conflict) =>
+          conflict
+            .column('id')
+            .doUpdateSet({ used: sql`budget_uses.used + 1` })
+            .where(sql`budget_uses.used`, '<', sql.val(0)),
+        )
+        .compile(),
+    );
+    return statement.run(row.id, row.entitlement_id, row.window_start, 1, row.expires_at, limit).changes;
+  }
+
+  /** @returns the version of a row, or undefined when there is none */
+  version(table: TableName, id: string): unknown {
+    const statement = this.#statement(`v ${table}`, () =>
+      anyTable.selectFrom(table).select('version').where('id', '=', '').compile(),
+    );
+    return statement.pluck().get(id);
+  }
+
+  #statement(shape: string, compile: () => CompiledQuery): Database.Statement<SqlValue[]> {
+    const known = this.#prepared.get(shape);
+    if (known) return known;
+    const statement = this.#db.prepare<SqlValue[]>(compile().sql);
+    this.#prepared.set(shape, statement);
+    return statement;
+  }
+}

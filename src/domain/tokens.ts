@@ -1,0 +1,48 @@
+/**
+ * Tokens: a prefix for secret scanners, the id of the row that holds the digest, and 256 random bits.
+ *
+ *     wdr_gw_<26 characters of the id><43 characters base64url>
+ *
+ * The id makes a look-up go straight to its row, in the order rows were written, instead of through a random index.
+ * What proves the holder is the digest over the whole token, compared in constant time.
+ */
+import { hash, timingSafeEqual } from 'node:crypto';
+import { type IdPrefix, isId } from './ids.ts';
+
+export type TokenKind = 'agent' | 'gateway' | 'operator';
+
+const kinds: Record<TokenKind, { prefix: string; id: IdPrefix }> = {
+  agent: { prefix: 'wdr_at_', id: 'tok' },
+  gateway: { prefix: 'wdr_gw_', id: 'grt' },
+  operator: { prefix: 'wdr_op_', id: 'op' },
+};
+const idLength = 26;
+const secretLength = 43;
+const prefixLength = 7;
+const wholeLength = prefixLength + idLength + secretLength;
+const base64url = /^[A-Za-z0-9_-]+$/;
+
+/** How many random bytes {@link makeToken} takes: 256 bits. */
+export const tokenEntropyBytes = 32;
+
+/** Everything that starts like a token of ours, for redaction and for keeping ours from going upstream. */
+export const tokenPattern = /wdr_(?:at|gw|op)_[0-9a-z]{26}[A-Za-z0-9_-]{43}/g;
+
+/** @param id the typed id of the row that will hold the digest; @param random {@link tokenEntropyBytes} bytes */
+export const makeToken = (kind: TokenKind, id: string, random: Uint8Array): string =>
+  `${kinds[kind].prefix}${id.slice(kinds[kind].id.length + 1)}${Buffer.from(random).toString('base64url')}`;
+
+/** @returns the id of the row a token belongs to, or undefined when this is not spelled as a token of that kind */
+export const tokenRowId = (kind: TokenKind, token: string): string | undefined => {
+  const { prefix, id } = kinds[kind];
+  if (token.length !== wholeLength || !token.startsWith(prefix)) return undefined;
+  const rowId = `${id}_${token.slice(prefixLength, prefixLength + idLength)}`;
+  return isId(id, rowId) && base64url.test(token.slice(prefixLength + idLength)) ? rowId : undefined;
+};
+
+/** @returns SHA-256 of the token in hexadecimal: all that is ever stored of it */
+export const tokenDigest = (token: string): string => hash('sha256', token, 'hex');
+
+/** Compares two hexadecimal SHA-256 digests in constant time. */
+export const sameDigest = (a: string, b: string): boolean =>
+  a.length === 64 && b.length === 64 && timingSafeEqual(Buffer.from(a, 'latin1'), Buffer.from(b, 'latin1'));
