@@ -28,9 +28,20 @@ if (major >= 24) {
   }
   if (process.stderr.isTTY) console.error(`warder: this is Node ${process.version}; running on the pinned Node 24.`);
   const child = spawn(pinned, [entry, ...process.argv.slice(2)], { stdio: 'inherit' });
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  const forward = (signal) => {
+    // A terminal signals its whole foreground group: the child has had Ctrl-C already, and a second one says "at once".
+    if (signal === 'SIGTERM' || !process.stdin.isTTY) child.kill(signal);
+  };
+  for (const signal of signals) process.on(signal, forward);
+  child.on('error', (error) => {
+    console.error(`warder: the pinned Node does not start (${error.code}): ${pinned}`);
+    process.exit(2);
+  });
   child.on('exit', (code, signal) => {
-    if (signal) process.kill(process.pid, signal);
-    else process.exit(code);
+    if (!signal) process.exit(code);
+    // Die as the child died, so that the caller's shell sees 128 + n; our own handlers would swallow the signal.
+    for (const each of signals) process.off(each, forward);
+    process.kill(process.pid, signal);
   });
 }

@@ -87,6 +87,7 @@ CREATE TABLE grants (
   token_digest TEXT,
   handle TEXT,
   reason TEXT,
+  revocation_id TEXT,
   issued_at INTEGER NOT NULL,
   expires_at INTEGER NOT NULL,
   max_expires_at INTEGER NOT NULL CHECK (expires_at <= max_expires_at),
@@ -97,7 +98,8 @@ CREATE INDEX grants_by_agent ON grants (agent_id);
 CREATE INDEX grants_by_connection ON grants (connection_id);
 CREATE INDEX grants_alive ON grants (expires_at, agent_id, connection_id) WHERE status = 'active';
 CREATE INDEX grants_intended ON grants (id) WHERE status = 'intended';
-CREATE INDEX grants_upstream ON grants (expires_at) WHERE handle IS NOT NULL AND status = 'active';
+CREATE INDEX grants_upstream ON grants (id) WHERE handle IS NOT NULL AND status = 'active';
+CREATE INDEX grants_by_revocation ON grants (revocation_id, status) WHERE revocation_id IS NOT NULL;
 
 CREATE TABLE agent_tokens (
   id TEXT PRIMARY KEY,
@@ -128,6 +130,8 @@ CREATE TABLE revocations (
   version INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX revocations_open ON revocations (id) WHERE completed_at IS NULL;
+
 CREATE TABLE fences (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL,
@@ -153,7 +157,7 @@ CREATE TABLE signing_keys (
   algorithm TEXT NOT NULL,
   public_jwk TEXT NOT NULL,
   sealed TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('current', 'previous', 'retired')),
+  state TEXT NOT NULL CHECK (state IN ('next', 'current', 'previous')),
   retire_at INTEGER,
   version INTEGER NOT NULL,
   created_at INTEGER NOT NULL

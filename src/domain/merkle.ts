@@ -383,7 +383,7 @@ export const verifyConsistency = (
   // fn is 0 now just when `from` is a power of two; then the old tree is a node of the new one, and is left out.
   const path = fn === 0 ? [fromRoot, ...proof] : proof;
   const [seed, ...siblings] = path;
-  if (seed === undefined || proof.length === 0) return false;
+  if (seed === undefined) return false;
   let fr = seed;
   let sr = seed;
   for (const sibling of siblings) {

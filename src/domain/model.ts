@@ -124,6 +124,8 @@ export interface Grant {
   /** What undo needs at the provider; null when nothing exists upstream. */
   handle: Record<string, unknown> | null;
   reason: string | null;
+  /** The revocation whose clean-up ended it upstream. */
+  revocation_id: string | null;
   issued_at: number;
   expires_at: number;
   /** The end of the longest life: no renewal goes past it. */
@@ -170,8 +172,8 @@ export interface Revocation {
   reason: string;
   requested_by: string;
   suspend: boolean;
-  /** Live grants the fence killed, counted when it was committed. */
-  grants: number;
+  /** Live grants the fence killed; null until they are counted. */
+  grants: number | null;
   upstream_pending: number;
   upstream_revoked: number;
   upstream_unrevocable: number;
@@ -198,7 +200,8 @@ export interface SigningKey {
   /** RFC 7517, public members only. */
   public_jwk: Record<string, unknown>;
   sealed: SealedBox;
-  state: 'current' | 'previous' | 'retired';
+  /** `next` is published before it signs anything, so that no verifier meets an unknown key at a rotation. */
+  state: 'next' | 'current' | 'previous';
   /** After this moment nothing it signed can still be alive, and it leaves `/jwks`; null while current. */
   retire_at: number | null;
   version: number;

@@ -39,7 +39,6 @@ const METADATA_ADDRESSES: ReadonlySet<string> = new Set([
   '169.254.170.2', // AWS ECS task credentials
   '169.254.170.23', // AWS EKS pod identity
   '169.254.0.23', // Tencent
-  '169.254.10.10', // Tencent
   '169.254.42.42', // Scaleway
   '100.100.100.200', // Alibaba
   '168.63.129.16', // Azure host services

@@ -133,7 +133,7 @@ export interface StoredEntry {
   body: string;
 }
 
-/** What counting live grants looks at: those issued up to `size`, alive at `now`, that the selector matches. */
+/** How many live grants a selector matches. */
 export interface GrantCount {
   total: number;
   /** Those with something to clean up upstream. */
@@ -149,10 +149,30 @@ export interface LedgerReader {
   revocation(id: string): Promise<model.Revocation | undefined>;
   revocations(page: PageRequest): Promise<model.Revocation[]>;
   grants(filter: GrantFilter, page: PageRequest): Promise<model.Grant[]>;
-  /** Agents the selector's owner owns now; their grants match whoever owned them when they were issued. */
-  countLiveGrants(selector: model.Selector, now: number, ownedAgents: string[]): Promise<GrantCount>;
-  /** Ids, oldest first. */
-  intendedGrants(limit: number): Promise<model.Grant[]>;
+  /**
+   * Counts what a fence with this selector would kill, or killed: grants active, alive at `now`, and not dead already
+   * by an older fence. `ownedAgents`: agents the selector's owner owns now, whose grants match whoever owned them when
+   * they were issued. `beforeFence`: the sequence number of the fence itself, when it stands already.
+   */
+  countLiveGrants(
+    selector: model.Selector,
+    now: number,
+    ownedAgents: string[],
+    beforeFence: number | null,
+  ): Promise<GrantCount>;
+  /** Intents recorded up to this entry, oldest first. */
+  intendedGrants(upToSeq: number, limit: number): Promise<model.Grant[]>;
+  /** Active grants with something upstream, by id from after `after`: what a drain walks. */
+  upstreamGrants(after: string, limit: number): Promise<model.Grant[]>;
+  /** How far a revocation's clean-up upstream has come. */
+  upstreamProgress(revocationId: string): Promise<{ revoked: number; unrevocable: number }>;
+  /** Ids of rows whose time is over, at most `limit` a table. */
+  expiredRows(
+    now: number,
+    limit: number,
+  ): Promise<{ table: 'agent_tokens' | 'used_once' | 'budget_uses'; id: string }[]>;
+  /** Revocations whose clean-up has not ended. */
+  openRevocations(): Promise<model.Revocation[]>;
   audit(filter: AuditFilter, page: PageRequest<number>): Promise<StoredEntry[]>;
   /** Entries `from` … in order, at most `limit`. */
   auditRange(from: number, limit: number): Promise<StoredEntry[]>;

@@ -1,6 +1,9 @@
 /** Every question the ledger answers, over one read-only connection. */
 import type Database from 'better-sqlite3';
 import { type CompiledQuery, sql } from 'kysely';
+import { longestGrantSeconds } from '../../../src/domain/decide.ts';
+import { FenceIndex } from '../../../src/domain/fences.ts';
+import { grantFacts } from '../../../src/domain/liveness.ts';
 import {
   consistencyProof,
   type Hash,
@@ -31,6 +34,11 @@ export type DirectReader = {
 /** Entries get their time before the ledger orders them: neighbours may be swapped by this much, never more. */
 const disorderMs = 60_000;
 
+/** @returns whether all that `narrow` matches is matched by `wide` too, as far as their fields tell */
+const covers = (wide: model.Selector, narrow: model.Selector): boolean =>
+  wide.everything === true ||
+  Object.entries(wide).every(([field, value]) => narrow[field as keyof model.Selector] === value);
+
 export const makeReader = (db: Database.Database): DirectReader => {
   const prepared = new Map<string, Database.Statement<SqlValue[]>>();
   const rows = (query: CompiledQuery): Record<string, unknown>[] => {
@@ -59,6 +67,18 @@ export const makeReader = (db: Database.Database): DirectReader => {
             .all(level, start, end);
     return found as Hash[];
   };
+  /** Fences that may have killed something still unexpired: older ones outlived everything they met. */
+  const olderFences = (now: number, beforeFence: number | null): model.Fence[] =>
+    all(
+      'fences',
+      compiler
+        .selectFrom('fences')
+        .selectAll()
+        .where('created_at', '>', now - longestGrantSeconds * 1000)
+        .where('seq', '<', beforeFence ?? Number.MAX_SAFE_INTEGER)
+        .orderBy('seq')
+        .compile(),
+    );
   const treeSize = (): number => Number(db.prepare('SELECT size FROM tree_head').pluck().get());
 
   return {
@@ -119,38 +139,94 @@ export const makeReader = (db: Database.Database): DirectReader => {
       return all('grants', query.compile());
     },
 
-    countLiveGrants: (selector: model.Selector, now: number, ownedAgents: string[]): GrantCount => {
-      let query = compiler.selectFrom('grants').where('status', '=', sql.lit('active')).where('expires_at', '>', now);
-      if (selector.agent !== undefined) query = query.where('agent_id', '=', selector.agent);
-      if (selector.connection !== undefined) query = query.where('connection_id', '=', selector.connection);
-      if (selector.provider !== undefined) query = query.where('provider', '=', selector.provider);
-      if (selector.subject !== undefined) query = query.where('subject', '=', selector.subject);
-      if (selector.entitlement !== undefined) query = query.where('entitlement_id', '=', selector.entitlement);
-      if (selector.grant !== undefined) query = query.where('id', '=', selector.grant);
-      const { owner } = selector;
-      if (owner !== undefined) {
-        query = query.where((is) =>
-          is.or([is('owner', '=', owner), ...(ownedAgents.length > 0 ? [is('agent_id', 'in', ownedAgents)] : [])]),
-        );
-      }
-      const count = sql<number>`count(*)`.as('count');
-      const of = (counted: CompiledQuery): number => Number(rows(counted)[0]?.['count'] ?? 0);
-      return {
-        total: of(query.select(count).compile()),
-        upstream: of(query.where('handle', 'is not', null).select(count).compile()),
-      };
-    },
+    countLiveGrants: db.transaction(
+      (selector: model.Selector, now: number, ownedAgents: string[], beforeFence: number | null): GrantCount => {
+        let query = compiler.selectFrom('grants').where('status', '=', sql.lit('active')).where('expires_at', '>', now);
+        if (beforeFence !== null) query = query.where('seq', '<', beforeFence);
+        if (selector.agent !== undefined) query = query.where('agent_id', '=', selector.agent);
+        if (selector.connection !== undefined) query = query.where('connection_id', '=', selector.connection);
+        if (selector.provider !== undefined) query = query.where('provider', '=', selector.provider);
+        if (selector.subject !== undefined) query = query.where('subject', '=', selector.subject);
+        if (selector.entitlement !== undefined) query = query.where('entitlement_id', '=', selector.entitlement);
+        if (selector.grant !== undefined) query = query.where('id', '=', selector.grant);
+        const { owner } = selector;
+        if (owner !== undefined) {
+          query = query.where((is) =>
+            is.or([is('owner', '=', owner), ...(ownedAgents.length > 0 ? [is('agent_id', 'in', ownedAgents)] : [])]),
+          );
+        }
+        const older = olderFences(now, beforeFence);
+        // A fence that kills at least what this selector kills leaves only what came after it.
+        const covering = older.filter((fence) => covers(fence.selector, selector)).at(-1);
+        if (covering) query = query.where('seq', '>', covering.seq);
+        const partial = older.filter((fence) => fence.seq > (covering?.seq ?? -1));
+        if (partial.length === 0) {
+          const count = sql<number>`count(*)`.as('count');
+          const of = (counted: CompiledQuery): number => Number(rows(counted)[0]?.['count'] ?? 0);
+          return {
+            total: of(query.select(count).compile()),
+            upstream: of(query.where('handle', 'is not', null).select(count).compile()),
+          };
+        }
+        const index = new FenceIndex(partial);
+        const counted = { total: 0, upstream: 0 };
+        const matching = query.selectAll().compile();
+        for (const row of db.prepare<SqlValue[]>(matching.sql).iterate(...(matching.parameters as SqlValue[]))) {
+          const grant = fromSql('grants', row as Record<string, unknown>);
+          if (index.fencedBy(grant.seq, grantFacts(grant, undefined)) !== undefined) continue;
+          counted.total += 1;
+          if (grant.handle !== null) counted.upstream += 1;
+        }
+        return counted;
+      },
+    ),
 
-    intendedGrants: (limit) =>
+    intendedGrants: (upToSeq, limit) =>
       all(
         'grants',
         compiler
           .selectFrom('grants')
           .selectAll()
           .where('status', '=', sql.lit('intended'))
+          .where('seq', '<=', upToSeq)
           .orderBy('id')
           .limit(limit)
           .compile(),
+      ),
+
+    upstreamGrants: (after, limit) =>
+      all(
+        'grants',
+        compiler
+          .selectFrom('grants')
+          .selectAll()
+          .where('handle', 'is not', null)
+          .where('status', '=', sql.lit('active'))
+          .where('id', '>', after)
+          .orderBy('id')
+          .limit(limit)
+          .compile(),
+      ),
+
+    upstreamProgress: (revocationId) => {
+      const count = db.prepare('SELECT count(*) FROM grants WHERE revocation_id = ? AND status = ?').pluck();
+      return {
+        revoked: Number(count.get(revocationId, 'revoked')),
+        unrevocable: Number(count.get(revocationId, 'unrevocable')),
+      };
+    },
+
+    openRevocations: () =>
+      all('revocations', compiler.selectFrom('revocations').selectAll().where('completed_at', 'is', null).compile()),
+
+    expiredRows: (now, limit) =>
+      (['agent_tokens', 'used_once', 'budget_uses'] as const).flatMap((table) =>
+        rows(compiler.selectFrom(table).select('id').where('expires_at', '<=', now).limit(limit).compile()).map(
+          (row) => ({
+            table,
+            id: String(row['id']),
+          }),
+        ),
       ),
 
     audit: (filter: AuditFilter, page: PageRequest<number>): StoredEntry[] => {

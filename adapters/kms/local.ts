@@ -1,0 +1,104 @@
+/**
+ * The key service of a single machine: a root key in a file that only its owner may read. Whoever has this file and
+ * the database has everything; keep them in different backups (docs/security.md).
+ */
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import canonicalize from 'canonicalize';
+import { type KeyService, KmsRefused, KmsUnavailable } from '../../src/ports/kms.ts';
+
+const keyBytes = 32;
+const nonceBytes = 12;
+const tagBytes = 16;
+/** Group and others: no bit may be set. */
+const othersMask = 0o077;
+
+/** The root key can be read by others: it must be taken for known to them. */
+export class RootKeyExposed extends Error {
+  override readonly name = 'RootKeyExposed';
+}
+
+/**
+ * Makes the root key file, once: mode 0600, synced, never over an existing one.
+ * @returns whether it was made now
+ */
+export const makeRootKey = (path: string): boolean => {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  let file: number;
+  try {
+    file = openSync(path, 'wx', 0o600);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    throw error;
+  }
+  try {
+    writeSync(file, `${randomBytes(keyBytes).toString('base64')}\n`);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  return true;
+};
+
+/** @throws RootKeyExposed when the file exists and others may read or write it */
+export const requirePrivateRootKey = (path: string): void => {
+  let mode: number;
+  try {
+    mode = statSync(path).mode;
+  } catch {
+    // A missing file is not an exposed one: the keyring finds it missing and stays sealed.
+    return;
+  }
+  if (process.platform !== 'win32' && (mode & othersMask) !== 0) {
+    throw new RootKeyExposed(
+      `${path} can be read or changed by others (mode ${(mode & 0o777).toString(8)}); run: chmod 600 ${path}`,
+    );
+  }
+};
+
+const readRootKey = (path: string): Buffer => {
+  let text: string;
+  try {
+    requirePrivateRootKey(path);
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (error instanceof RootKeyExposed) throw new KmsRefused(error.message);
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    throw new KmsUnavailable(`the root key ${path} cannot be read (${code})`);
+  }
+  const key = Buffer.from(text.trim(), 'base64');
+  if (key.length !== keyBytes) throw new KmsRefused(`the root key ${path} is not ${keyBytes} bytes in base64`);
+  return key;
+};
+
+export const openLocalKms = (path: string): KeyService => ({
+  name: `local:${path}`,
+
+  async wrap(key, context) {
+    const root = readRootKey(path);
+    const nonce = randomBytes(nonceBytes);
+    const cipher = createCipheriv('aes-256-gcm', root, nonce, { authTagLength: tagBytes });
+    cipher.setAAD(Buffer.from(canonicalize(context) ?? ''));
+    const sealed = Buffer.concat([nonce, cipher.update(key), cipher.final(), cipher.getAuthTag()]);
+    root.fill(0);
+    return sealed.toString('base64');
+  },
+
+  async unwrap(wrapped, context) {
+    const root = readRootKey(path);
+    const sealed = Buffer.from(wrapped, 'base64');
+    try {
+      const decipher = createDecipheriv('aes-256-gcm', root, sealed.subarray(0, nonceBytes), {
+        authTagLength: tagBytes,
+      });
+      decipher.setAAD(Buffer.from(canonicalize(context) ?? ''));
+      decipher.setAuthTag(sealed.subarray(-tagBytes));
+      return Buffer.concat([decipher.update(sealed.subarray(nonceBytes, -tagBytes)), decipher.final()]);
+    } catch (error) {
+      throw new KmsRefused(`the root key ${path} is not the one this data was sealed with`, { cause: error });
+    } finally {
+      root.fill(0);
+    }
+  },
+});

@@ -1,0 +1,304 @@
+/**
+ * The issuance cycle: the one way a credential comes to exist. docs/architecture.md says why the steps stand in this
+ * order; the short of it: what may exist upstream is recorded before it is made, what is delivered is recorded before
+ * it is delivered, and what was decided is checked again in the commit that makes it true.
+ */
+import { type Decision, decide } from '../domain/decide.ts';
+import { grantFacts } from '../domain/liveness.ts';
+import type { Agent, Connection, Grant } from '../domain/model.ts';
+import { Refused } from '../domain/refusals.ts';
+import { makeToken, tokenDigest, tokenEntropyBytes } from '../domain/tokens.ts';
+import { type Changeset, type Guard, unassigned, type Write } from '../ports/ledger.ts';
+import type { Minted, Provider } from '../ports/provider.ts';
+import { type Caller, commit, newId, record } from './core.ts';
+import { type CoreWithSecrets, providerContext, refusalOfProvider } from './provider-context.ts';
+import { undoIntended } from './undo-intended.ts';
+
+export interface IssueRequest {
+  /** Authenticated by the edge: by agent token, or as a client of the token endpoint. */
+  agent: Agent;
+  connection: string;
+  scopes: readonly string[];
+  ttlSeconds?: number | undefined;
+  reason?: string | undefined;
+  subject?: string | undefined;
+}
+
+export interface Issued {
+  grant: Grant;
+  connection: Connection;
+  credential: Record<string, unknown> & { type: string };
+}
+
+type Allowed = Extract<Decision, { outcome: 'allow' }>;
+
+/** How often a decision is taken anew because what it rested on changed before it could be committed. */
+const maxAttempts = 3;
+
+/**
+ * Issues a grant and its credential.
+ * @throws Refused with the code the agent is told; the refusal is in the audit log
+ */
+export const issueGrant = async (core: CoreWithSecrets, request: IssueRequest, caller: Caller): Promise<Issued> => {
+  try {
+    for (let attempt = 1; ; attempt += 1) {
+      const issued = await attemptIssue(core, request, caller);
+      if (issued) return issued;
+      if (attempt === maxAttempts) throw new Refused('conflict', 'the rules changed while this was decided; try again');
+    }
+  } catch (error) {
+    const refused = error instanceof Refused ? error : undefined;
+    await recordRefusal(core, request, caller, refused?.refusal.code ?? 'internal');
+    throw error;
+  }
+};
+
+/** @returns undefined when the decision was overtaken before anything came to exist: decide again */
+const attemptIssue = async (
+  core: CoreWithSecrets,
+  request: IssueRequest,
+  caller: Caller,
+): Promise<Issued | undefined> => {
+  // 1. Authenticate. The edge did, against a row that may have changed since: this is the row as of now.
+  const agent = core.state.agents.get(request.agent.id);
+  if (!agent) throw new Refused('unauthenticated', 'no valid token was presented');
+
+  // 2. Resolve. From memory, and with it the point in the ledger this decision rests on.
+  const decidedAt = core.state.newestSeq;
+  const connection = core.state.connections.named(request.connection);
+  const entitlements = connection ? core.state.entitlementsOf(agent.id, connection.id) : [];
+  const provider = connection ? core.providers.get(connection.provider) : undefined;
+  const offered = connection && provider ? provider.scopes(connection.settings) : [];
+
+  // 3. Decide. Pure: the same facts give the same answer.
+  const now = core.clock.now();
+  const decision = decide(agent, connection, entitlements, offered, request, now);
+  if (decision.outcome === 'deny') throw new Refused(decision.code, decision.detail);
+  if (decision.outcome === 'needs_approval' || !connection || !provider) {
+    throw new Refused('approval_denied', 'this entitlement needs an approval, and nobody can give one here');
+  }
+  core.keyring.requireUnsealed();
+  const grant = plannedGrant(core, request, agent, connection, provider, decision);
+  const plan = provider.plan({ ...mintRequest(grant, agent, connection) });
+  grant.credential_type = plan.credentialType;
+  grant.handle = plan.handle;
+  if (connection.secret_version === null && needsSecret(provider)) {
+    throw new Refused('conflict', 'this connection has no secret yet');
+  }
+  const guards = guardsOf(grant, agent, connection, decision, decidedAt);
+  const spending = budgetWrites(decision, now);
+  const named = {
+    agent: { id: agent.id, name: agent.name },
+    connection: { id: connection.id, name: connection.name },
+    grant: grant.id,
+  };
+
+  // 4. Intend. Only when something will exist upstream: from here on a crash leaves a record of what to undo.
+  const intended = plan.handle !== null;
+  if (intended) {
+    const result = await commit(core, {
+      guards,
+      writes: [{ write: 'insert', table: 'grants', row: { ...grant, status: 'intended' } }, ...spending],
+      audit: [record(core, caller, { type: 'grant.intended', ...named, data: facts(grant, request) })],
+    });
+    if (!result.ok) return overtaken(result);
+  }
+
+  // 5. Mint. The only step that touches the outside world.
+  let minted: Minted;
+  let current: Connection;
+  try {
+    const handed = await providerContext(core, grant, connection, caller);
+    minted = await provider.mint(mintRequest(grant, agent, connection), plan, handed.context);
+    current = handed.connection();
+  } catch (error) {
+    if (intended) await undoIntended(core, grant.id, caller, 'minting failed');
+    throw refusalOfProvider(error);
+  }
+  const { credential, digest } = finish(core, grant, connection, minted);
+  const settled: Grant = {
+    ...grant,
+    status: 'active',
+    token_digest: digest,
+    handle: minted.handle === undefined ? grant.handle : minted.handle,
+  };
+
+  // 6. Settle. All that was decided must still be so in the very commit that issues.
+  const settling: Changeset = {
+    guards: guardsOf(settled, agent, current, decision, decidedAt),
+    writes: intended
+      ? [
+          {
+            write: 'update',
+            table: 'grants',
+            id: grant.id,
+            set: { status: 'active', token_digest: digest, handle: settled.handle, seq: unassigned, version: 2 },
+            from: { status: 'intended' },
+          },
+        ]
+      : [{ write: 'insert', table: 'grants', row: settled }, ...spending],
+    audit: [record(core, caller, { type: 'grant.issued', ...named, data: facts(settled, request) })],
+  };
+  let result: Awaited<ReturnType<typeof commit>>;
+  try {
+    result = await commit(core, settling);
+  } catch (error) {
+    // Nobody knows whether it was written. The intent was; a restart or the next drain undoes it.
+    if (intended) {
+      await undoIntended(core, grant.id, caller, 'settling failed', settled.handle).catch((undo: unknown) =>
+        core.log.error({ err: undo, grant: grant.id }, 'undo must wait for the ledger'),
+      );
+    }
+    throw error;
+  }
+  if (!result.ok) {
+    if (!intended) return overtaken(result);
+    await undoIntended(core, grant.id, caller, `settling was refused: ${result.why}`, settled.handle);
+    overtaken(result);
+    throw new Refused('conflict', 'the rules changed while this was issued; it was taken back');
+  }
+
+  // 7. Deliver. The entry is durable; only now does the credential leave.
+  return { grant: { ...settled, seq: result.seq }, connection, credential };
+};
+
+const needsSecret = (provider: Provider): boolean => !provider.checkSecret(undefined).ok;
+
+const plannedGrant = (
+  core: CoreWithSecrets,
+  request: IssueRequest,
+  agent: Agent,
+  connection: Connection,
+  provider: Provider,
+  decision: Allowed,
+): Grant => ({
+  id: newId(core, 'grt'),
+  seq: unassigned,
+  agent_id: agent.id,
+  connection_id: connection.id,
+  entitlement_id: decision.entitlement.id,
+  provider: connection.provider,
+  owner: agent.owner,
+  subject: request.subject ?? null,
+  scopes: decision.scopes,
+  enforcement: provider.enforcement,
+  credential_type: '',
+  status: 'active',
+  token_digest: null,
+  handle: null,
+  reason: request.reason ?? null,
+  revocation_id: null,
+  issued_at: decision.issuedAt,
+  expires_at: decision.expiresAt,
+  max_expires_at: decision.maxExpiresAt,
+  version: 1,
+});
+
+const mintRequest = (grant: Grant, agent: Agent, connection: Connection) => ({
+  grantId: grant.id,
+  agent: { id: agent.id, name: agent.name },
+  connection,
+  scopes: grant.scopes,
+  subject: grant.subject,
+  issuedAt: grant.issued_at,
+  expiresAt: grant.expires_at,
+});
+
+const guardsOf = (
+  grant: Grant,
+  agent: Agent,
+  connection: Connection,
+  decision: Allowed,
+  decidedAt: number,
+): Guard[] => [
+  { guard: 'unfenced', since: decidedAt, facts: grantFacts(grant, agent) },
+  { guard: 'unchanged', table: 'agents', id: agent.id, version: agent.version },
+  { guard: 'unchanged', table: 'connections', id: connection.id, version: connection.version },
+  { guard: 'unchanged', table: 'entitlements', id: decision.entitlement.id, version: decision.entitlement.version },
+];
+
+const budgetWrites = (decision: Allowed, now: number): Write[] => {
+  const { budget, id } = decision.entitlement;
+  if (!budget) return [];
+  const lengthMs = budget.per_seconds * 1000;
+  const start = Math.floor(now / lengthMs) * lengthMs;
+  return [
+    {
+      write: 'spend',
+      table: 'budget_uses',
+      limit: budget.grants,
+      row: {
+        id: `${id}:${budget.per_seconds}:${start}`,
+        entitlement_id: id,
+        window_start: start,
+        used: 1,
+        expires_at: start + lengthMs,
+      },
+    },
+  ];
+};
+
+/** A refused commit: undefined where deciding again may help, otherwise the refusal itself. */
+const overtaken = (result: { why: 'changed' | 'fenced' | 'exists' | 'spent' }): undefined => {
+  if (result.why === 'fenced') throw new Refused('revoked', 'a revocation took place while this was issued');
+  if (result.why === 'spent')
+    throw new Refused('budget_exhausted', 'the budget of this entitlement is used up for now');
+  return undefined;
+};
+
+/** The credential as delivered. A gateway token is made here, whatever the provider: only Warder can honour it. */
+const finish = (
+  core: CoreWithSecrets,
+  grant: Grant,
+  connection: Connection,
+  minted: Minted,
+): { credential: Issued['credential']; digest: string | null } => {
+  if (grant.credential_type !== 'gateway') {
+    return { credential: minted.credential, digest: minted.bearer === undefined ? null : tokenDigest(minted.bearer) };
+  }
+  const token = makeToken('gateway', grant.id, core.entropy(tokenEntropyBytes));
+  return {
+    credential: { type: 'gateway', token, base_url: `${core.issuer}/gateway/${connection.name}` },
+    digest: tokenDigest(token),
+  };
+};
+
+const facts = (grant: Grant, request: IssueRequest): Record<string, unknown> => ({
+  scopes: grant.scopes,
+  entitlement: grant.entitlement_id,
+  provider: grant.provider,
+  credential_type: grant.credential_type,
+  enforcement: grant.enforcement,
+  expires_at: new Date(grant.expires_at).toISOString(),
+  max_expires_at: new Date(grant.max_expires_at).toISOString(),
+  reason: request.reason,
+  subject: request.subject,
+});
+
+const recordRefusal = async (
+  core: CoreWithSecrets,
+  request: IssueRequest,
+  caller: Caller,
+  code: string,
+): Promise<void> => {
+  if (code === 'ledger_unavailable') return;
+  const connection = core.state.connections.named(request.connection);
+  await commit(core, {
+    writes: [],
+    audit: [
+      record(core, caller, {
+        type: 'grant.refused',
+        outcome: 'refused',
+        agent: { id: request.agent.id, name: request.agent.name },
+        connection: connection && { id: connection.id, name: connection.name },
+        data: {
+          code,
+          asked: request.connection,
+          scopes: request.scopes.slice(0, 50),
+          ttl_seconds: request.ttlSeconds,
+          reason: request.reason,
+        },
+      }),
+    ],
+  });
+};

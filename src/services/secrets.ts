@@ -1,0 +1,117 @@
+/** The secrets of connections: sealed in the ledger, opened on use, kept opened while their version is in force. */
+import type { Connection, SecretVersion } from '../domain/model.ts';
+import { Refused } from '../domain/refusals.ts';
+import { SecretText } from '../domain/secret-text.ts';
+import type { Write } from '../ports/ledger.ts';
+import type { ConnectionSecret } from '../ports/provider.ts';
+import { type Core, newId } from './core.ts';
+import type { BoxContext, Keyring } from './keyring.ts';
+
+const contextOf = (connectionId: string, number: number): BoxContext => ({
+  purpose: 'connection-secret',
+  connection: connectionId,
+  version: String(number),
+});
+
+/** The row that keeps a new secret. @throws Refused `sealed` */
+export const sealSecret = (
+  core: Pick<Core, 'clock' | 'entropy' | 'keyring'>,
+  connectionId: string,
+  number: number,
+  fields: Record<string, string>,
+): SecretVersion => {
+  const plain = Buffer.from(JSON.stringify(fields));
+  const now = core.clock.now();
+  try {
+    return {
+      id: newId(core, 'sec'),
+      connection_id: connectionId,
+      number,
+      state: 'current',
+      sealed: core.keyring.encrypt(contextOf(connectionId, number), plain),
+      version: 1,
+      created_at: now,
+      updated_at: now,
+    };
+  } finally {
+    plain.fill(0);
+  }
+};
+
+/**
+ * The writes that put a new secret in force; the connection's row is compared and swapped, so of two at once one wins.
+ * @throws Refused `sealed`
+ */
+export const replaceSecretWrites = async (
+  core: Core,
+  connection: Connection,
+  fields: Record<string, string>,
+): Promise<{ writes: Write[]; number: number }> => {
+  const number = (connection.secret_version ?? 0) + 1;
+  const now = core.clock.now();
+  const writes: Write[] = [
+    {
+      write: 'update',
+      table: 'connections',
+      id: connection.id,
+      set: { secret_version: number, version: connection.version + 1, updated_at: now },
+      from: { version: connection.version },
+    },
+    { write: 'insert', table: 'secrets', row: sealSecret(core, connection.id, number, fields) },
+  ];
+  if (connection.secret_version !== null) {
+    const old = await core.reader.secret(connection.id, connection.secret_version);
+    if (old) {
+      writes.push({
+        write: 'update',
+        table: 'secrets',
+        id: old.id,
+        set: { state: 'retired', version: old.version + 1, updated_at: now },
+      });
+    }
+  }
+  return { writes, number };
+};
+
+/** Opened secrets by connection, for one keyring; forgotten when it seals. */
+export class OpenedSecrets {
+  readonly #held = new Map<string, ConnectionSecret>();
+  readonly #keyring: Keyring;
+
+  constructor(keyring: Keyring) {
+    this.#keyring = keyring;
+    keyring.onSealed(() => this.#held.clear());
+  }
+
+  /** The secret in force if it is opened already: the common case, without waiting. @throws Refused `sealed` */
+  peek(connection: Connection): ConnectionSecret | undefined {
+    this.#keyring.requireUnsealed();
+    const held = this.#held.get(connection.id);
+    return held?.version === connection.secret_version ? held : undefined;
+  }
+
+  /**
+   * @returns the secret in force; undefined when the connection has none
+   * @throws Refused `sealed`
+   */
+  async open(reader: Core['reader'], connection: Connection): Promise<ConnectionSecret | undefined> {
+    const held = this.peek(connection);
+    if (held) return held;
+    if (connection.secret_version === null) return undefined;
+    const row = await reader.secret(connection.id, connection.secret_version);
+    if (!row) throw new Refused('conflict', 'the secret of this connection was replaced at this moment; try again');
+    const plain = this.#keyring.decrypt(contextOf(connection.id, row.number), row.sealed);
+    const fields: Record<string, string> = JSON.parse(plain.toString());
+    plain.fill(0);
+    const opened = {
+      version: row.number,
+      fields: Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, new SecretText(value)])),
+    };
+    this.#held.set(connection.id, opened);
+    return opened;
+  }
+
+  forget(connectionId: string): void {
+    this.#held.delete(connectionId);
+  }
+}

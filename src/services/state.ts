@@ -1,0 +1,254 @@
+/**
+ * What decisions are made from, in memory: the small tables whole, and the grants and tokens used lately. It changes in
+ * one way only: by hearing of a committed changeset, in the ledger's order, before whoever committed it is told.
+ */
+import { LRUCache } from 'lru-cache';
+import { FenceIndex } from '../domain/fences.ts';
+import type {
+  Agent,
+  AgentToken,
+  Connection,
+  Entitlement,
+  Grant,
+  KeyEncryptionKey,
+  Operator,
+  SigningKey,
+} from '../domain/model.ts';
+import type { Changeset, Ledger, LedgerReader, LedgerSnapshot, Write } from '../ports/ledger.ts';
+
+/** Rows of a small table by id, and by name where they have one. */
+class Rows<T extends { id: string }> {
+  readonly #byId = new Map<string, T>();
+  readonly #byName = new Map<string, T>();
+
+  constructor(rows: readonly T[]) {
+    for (const row of rows) this.put(row);
+  }
+
+  get(id: string): T | undefined {
+    return this.#byId.get(id);
+  }
+
+  named(name: string): T | undefined {
+    return this.#byName.get(name);
+  }
+
+  all(): T[] {
+    return [...this.#byId.values()];
+  }
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  put(row: T): void {
+    this.drop(row.id);
+    this.#byId.set(row.id, row);
+    if ('name' in row && typeof row.name === 'string') this.#byName.set(row.name, row);
+  }
+
+  drop(id: string): void {
+    const old = this.#byId.get(id);
+    if (!old) return;
+    this.#byId.delete(id);
+    if ('name' in old && typeof old.name === 'string') this.#byName.delete(old.name);
+  }
+}
+
+/** Rows too many to hold: those used lately, read on demand, never stale. */
+class Recent<T extends { id: string; version: number }> {
+  readonly #cache: LRUCache<string, T>;
+  readonly #read: (id: string) => Promise<T | undefined>;
+  /** Reads under way; one that a commit overtakes is read again. */
+  readonly #reading = new Map<string, { overtaken: boolean; row: Promise<T | undefined> }>();
+
+  constructor(max: number, read: (id: string) => Promise<T | undefined>) {
+    this.#cache = new LRUCache({ max });
+    this.#read = read;
+  }
+
+  /** The row if it is at hand: the common case, without waiting. */
+  peek(id: string): T | undefined {
+    return this.#cache.get(id);
+  }
+
+  async get(id: string): Promise<T | undefined> {
+    const held = this.#cache.get(id);
+    if (held) return held;
+    const under = this.#reading.get(id);
+    if (under) return under.row;
+    const entry: { overtaken: boolean; row: Promise<T | undefined> } = {
+      overtaken: false,
+      row: Promise.resolve(undefined),
+    };
+    const load = async (): Promise<T | undefined> => {
+      try {
+        for (;;) {
+          entry.overtaken = false;
+          const row = await this.#read(id);
+          const newer = this.#cache.get(id);
+          if (newer) return newer;
+          if (entry.overtaken) continue;
+          if (row) this.#cache.set(id, row);
+          return row;
+        }
+      } finally {
+        this.#reading.delete(id);
+      }
+    };
+    this.#reading.set(id, entry);
+    entry.row = load();
+    return entry.row;
+  }
+
+  inserted(row: T): void {
+    this.#cache.set(row.id, row);
+  }
+
+  updated(id: string, set: Partial<T>): void {
+    const reading = this.#reading.get(id);
+    if (reading) reading.overtaken = true;
+    const held = this.#cache.get(id);
+    if (held) this.#cache.set(id, { ...held, ...set });
+  }
+
+  deleted(id: string): void {
+    const reading = this.#reading.get(id);
+    if (reading) reading.overtaken = true;
+    this.#cache.delete(id);
+  }
+}
+
+/** About 600 bytes each: 20 000 grants are some 12 MB, and a miss costs one look-up in another thread. */
+const recentRows = 20_000;
+
+export class State {
+  readonly agents: Rows<Agent>;
+  readonly operators: Rows<Operator>;
+  readonly connections: Rows<Connection>;
+  readonly entitlements: Rows<Entitlement>;
+  readonly keyEncryptionKeys: Rows<KeyEncryptionKey>;
+  readonly signingKeys: Rows<SigningKey>;
+  readonly fences: FenceIndex;
+  readonly grants: Recent<Grant>;
+  readonly agentTokens: Recent<AgentToken>;
+  readonly #entitlementsOf = new Map<string, Entitlement[]>();
+  readonly #fenceListeners = new Set<() => void>();
+  #newestSeq: number;
+
+  constructor(snapshot: LedgerSnapshot, ledger: Ledger, reader: LedgerReader) {
+    this.agents = new Rows(snapshot.agents);
+    this.operators = new Rows(snapshot.operators);
+    this.connections = new Rows(snapshot.connections);
+    this.entitlements = new Rows(snapshot.entitlements);
+    this.keyEncryptionKeys = new Rows(snapshot.key_encryption_keys);
+    this.signingKeys = new Rows(snapshot.signing_keys);
+    this.fences = new FenceIndex(snapshot.fences);
+    this.grants = new Recent(recentRows, (id) => reader.grant(id));
+    this.agentTokens = new Recent(recentRows, (id) => reader.agentToken(id));
+    this.#newestSeq = snapshot.size - 1;
+    ledger.onCommitted((changeset, seq) => this.#apply(changeset, seq));
+  }
+
+  /** The newest entry this state has heard of: what a decision made now is based on. */
+  get newestSeq(): number {
+    return this.#newestSeq;
+  }
+
+  entitlementsOf(agentId: string, connectionId: string): readonly Entitlement[] {
+    const key = `${agentId} ${connectionId}`;
+    const known = this.#entitlementsOf.get(key);
+    if (known) return known;
+    const found = this.entitlements.all().filter((e) => e.agent_id === agentId && e.connection_id === connectionId);
+    this.#entitlementsOf.set(key, found);
+    return found;
+  }
+
+  /** @returns the agent or connection of this name or id */
+  agentCalled(nameOrId: string): Agent | undefined {
+    return this.agents.named(nameOrId) ?? this.agents.get(nameOrId);
+  }
+
+  connectionCalled(nameOrId: string): Connection | undefined {
+    return this.connections.named(nameOrId) ?? this.connections.get(nameOrId);
+  }
+
+  operatorCalled(nameOrId: string): Operator | undefined {
+    return this.operators.named(nameOrId) ?? this.operators.get(nameOrId);
+  }
+
+  /** Calls the listener after each change that may have killed something: a fence, a suspension, a deletion. */
+  onKilled(listener: () => void): () => void {
+    this.#fenceListeners.add(listener);
+    return () => this.#fenceListeners.delete(listener);
+  }
+
+  #apply(changeset: Changeset, seq: number): void {
+    this.#newestSeq = seq + changeset.audit.length - 1;
+    let mayKill = false;
+    for (const write of changeset.writes) {
+      this.#write(write);
+      mayKill ||= write.table === 'fences' || (write.write !== 'insert' && write.table !== 'signing_keys');
+    }
+    if (mayKill) for (const listener of this.#fenceListeners) listener();
+  }
+
+  #write(write: Write): void {
+    switch (write.table) {
+      case 'agents':
+        put(this.agents, write);
+        if (write.write === 'delete') this.#dropEntitlements((e) => e.agent_id === write.id);
+        return;
+      case 'operators':
+        return put(this.operators, write);
+      case 'connections':
+        put(this.connections, write);
+        if (write.write === 'delete') this.#dropEntitlements((e) => e.connection_id === write.id);
+        return;
+      case 'entitlements':
+        put(this.entitlements, write);
+        this.#entitlementsOf.clear();
+        return;
+      case 'key_encryption_keys':
+        return put(this.keyEncryptionKeys, write);
+      case 'signing_keys':
+        return put(this.signingKeys, write);
+      case 'grants':
+        return touch(this.grants, write);
+      case 'agent_tokens':
+        return touch(this.agentTokens, write);
+      case 'fences':
+        if (write.write === 'insert') this.fences.add(write.row.selector, write.row.seq);
+        return;
+      default:
+        return;
+    }
+  }
+
+  /** The database deletes what hangs on a deleted row; memory follows. */
+  #dropEntitlements(gone: (entitlement: Entitlement) => boolean): void {
+    for (const entitlement of this.entitlements.all()) if (gone(entitlement)) this.entitlements.drop(entitlement.id);
+    this.#entitlementsOf.clear();
+  }
+}
+
+/** A write to one table, by the row it holds. */
+type RowWrite<T> =
+  | { write: 'insert'; row: T }
+  | { write: 'update'; id: string; set: Partial<T> }
+  | { write: 'delete'; id: string };
+
+const put = <T extends { id: string }>(rows: Rows<T>, write: RowWrite<T>): void => {
+  if (write.write === 'insert') rows.put(write.row);
+  else if (write.write === 'delete') rows.drop(write.id);
+  else {
+    const old = rows.get(write.id);
+    if (old) rows.put({ ...old, ...write.set });
+  }
+};
+
+const touch = <T extends { id: string; version: number }>(recent: Recent<T>, write: RowWrite<T>): void => {
+  if (write.write === 'insert') recent.inserted(write.row);
+  else if (write.write === 'delete') recent.deleted(write.id);
+  else recent.updated(write.id, write.set);
+};
