@@ -4,7 +4,7 @@
  * once, one that only checks the signature learns of it when the token ends.
  */
 import { z } from 'zod';
-import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
+import { isName, isScopeName, nameRule, scopeNameRule } from '../../src/domain/names.ts';
 import type { Provider } from '../../src/ports/provider.ts';
 import { checked, jsonSchemaOf } from './checking.ts';
 
@@ -16,6 +16,8 @@ const settings = z.strictObject({
     .min(1)
     .max(200)
     .refine((scopes) => new Set(scopes).size === scopes.length, 'a scope is named twice'),
+  /** Agents (the services themselves, as clients) that may ask `/introspect` about these tokens. */
+  introspectors: z.array(z.string().refine(isName, nameRule)).max(100).default([]),
 });
 
 const none = z.undefined('this provider signs with Warder’s own key: it takes no secret');

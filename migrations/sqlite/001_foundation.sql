@@ -86,6 +86,7 @@ CREATE TABLE grants (
     CHECK (status IN ('intended', 'active', 'expired', 'revoked', 'returned', 'aborted', 'unrevocable')),
   token_digest TEXT,
   handle TEXT,
+  upstream TEXT CHECK (upstream IN ('live', 'gone', 'unrevocable')),
   reason TEXT,
   revocation_id TEXT,
   issued_at INTEGER NOT NULL,
@@ -98,8 +99,8 @@ CREATE INDEX grants_by_agent ON grants (agent_id);
 CREATE INDEX grants_by_connection ON grants (connection_id);
 CREATE INDEX grants_alive ON grants (expires_at, agent_id, connection_id) WHERE status = 'active';
 CREATE INDEX grants_intended ON grants (id) WHERE status = 'intended';
-CREATE INDEX grants_upstream ON grants (id) WHERE handle IS NOT NULL AND status = 'active';
-CREATE INDEX grants_by_revocation ON grants (revocation_id, status) WHERE revocation_id IS NOT NULL;
+CREATE INDEX grants_upstream ON grants (id) WHERE upstream = 'live';
+CREATE INDEX grants_by_revocation ON grants (revocation_id, upstream) WHERE revocation_id IS NOT NULL;
 
 CREATE TABLE agent_tokens (
   id TEXT PRIMARY KEY,

@@ -123,6 +123,8 @@ export interface Grant {
   token_digest: string | null;
   /** What undo needs at the provider; null when nothing exists upstream. */
   handle: Record<string, unknown> | null;
+  /** What became of it upstream; null when nothing ever was there. */
+  upstream: 'live' | 'gone' | 'unrevocable' | null;
   reason: string | null;
   /** The revocation whose clean-up ended it upstream. */
   revocation_id: string | null;

@@ -162,7 +162,7 @@ export interface LedgerReader {
   ): Promise<GrantCount>;
   /** Intents recorded up to this entry, oldest first. */
   intendedGrants(upToSeq: number, limit: number): Promise<model.Grant[]>;
-  /** Active grants with something upstream, by id from after `after`: what a drain walks. */
+  /** Issued grants with something live upstream, by id from after `after`: what a drain walks. */
   upstreamGrants(after: string, limit: number): Promise<model.Grant[]>;
   /** How far a revocation's clean-up upstream has come. */
   upstreamProgress(revocationId: string): Promise<{ revoked: number; unrevocable: number }>;

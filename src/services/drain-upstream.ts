@@ -79,6 +79,7 @@ export class UpstreamDrain {
   #isDead(grant: Grant): boolean {
     const agent = this.#core.state.agents.get(grant.agent_id);
     return (
+      grant.status !== 'active' ||
       grant.expires_at <= this.#core.clock.now() ||
       this.#core.state.fences.fencedBy(grant.seq, grantFacts(grant, agent)) !== undefined
     );
@@ -91,7 +92,8 @@ export class UpstreamDrain {
     const fenced = core.state.fences.fencedBy(grant.seq, facts) !== undefined;
     const revocation = open.find((one) => new FenceIndex([fenceOf(one)]).fencedBy(grant.seq, facts) !== undefined);
     const failure = await revokeUpstream(core, grant, systemCaller('drain'));
-    const status = failure === undefined ? (fenced ? 'revoked' : 'expired') : 'unrevocable';
+    const ended = grant.status === 'active' ? (fenced ? 'revoked' : 'expired') : grant.status;
+    const status = failure === undefined ? ended : 'unrevocable';
     const connection = core.state.connections.get(grant.connection_id);
     await commit(core, {
       writes: [
@@ -99,8 +101,13 @@ export class UpstreamDrain {
           write: 'update',
           table: 'grants',
           id: grant.id,
-          set: { status, revocation_id: revocation?.id ?? null, version: grant.version + 1 },
-          from: { status: 'active' },
+          set: {
+            status,
+            upstream: failure === undefined ? 'gone' : 'unrevocable',
+            revocation_id: revocation?.id ?? null,
+            version: grant.version + 1,
+          },
+          from: { upstream: 'live' },
         },
       ],
       audit: [

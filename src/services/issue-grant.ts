@@ -82,6 +82,7 @@ const attemptIssue = async (
   const plan = provider.plan({ ...mintRequest(grant, agent, connection) });
   grant.credential_type = plan.credentialType;
   grant.handle = plan.handle;
+  grant.upstream = plan.handle === null ? null : 'live';
   if (connection.secret_version === null && needsSecret(provider)) {
     throw new Refused('conflict', 'this connection has no secret yet');
   }
@@ -121,6 +122,7 @@ const attemptIssue = async (
     status: 'active',
     token_digest: digest,
     handle: minted.handle === undefined ? grant.handle : minted.handle,
+    upstream: grant.upstream,
   };
 
   // 6. Settle. All that was decided must still be so in the very commit that issues.
@@ -186,6 +188,7 @@ const plannedGrant = (
   status: 'active',
   token_digest: null,
   handle: null,
+  upstream: null,
   reason: request.reason ?? null,
   revocation_id: null,
   issued_at: decision.issuedAt,

@@ -38,7 +38,7 @@ export const undoIntended = async (
         write: 'update',
         table: 'grants',
         id: grant.id,
-        set: { status, version: grant.version + 1 },
+        set: { status, upstream: failure === undefined ? 'gone' : 'unrevocable', version: grant.version + 1 },
         from: { status: 'intended' },
       },
     ],

@@ -131,8 +131,8 @@ const LENIENT_READERS: readonly ((path: string) => string)[] = [
   // Servlet containers cut parameters, before or after decoding.
   (path) => posix.normalize(decode(path.replace(/;[^/]*/g, ''))),
   (path) => posix.normalize(decode(path).replace(/;[^/]*/g, '')),
-  // Windows strips blanks and dots at the end of a name, but not from `.` and `..` themselves.
-  (path) => posix.normalize(decode(path).replace(/(?<=[^/])[\s.]+(?=\/|$)/g, (tail) => tail.replace(/\s+$/, ''))),
+  // Windows strips blanks at the end of a name.
+  (path) => posix.normalize(decode(path).replace(/\s+(?=\/|$)/g, '')),
   // Readers that normalise, or skip what is invisible.
   (path) => posix.normalize(decode(path).normalize('NFKC')),
   (path) =>
@@ -141,8 +141,8 @@ const LENIENT_READERS: readonly ((path: string) => string)[] = [
         .replace(/\p{Default_Ignorable_Code_Point}/gu, '')
         .normalize('NFKC'),
     ),
-  // C strings end at NUL; line readers at CR or LF; URL readers at ? and #.
-  (path) => posix.normalize(decode(path).replace(/[\u0000\r\n?#].*$/s, '')),
+  // C strings end at NUL, line readers at CR or LF, URL readers at ? and #.
+  (path) => posix.normalize(decode(path).replace(/[\p{Cc}?#].*$/su, '')),
   (path) => new URL(`http://x${path}`).pathname,
 ];
 

@@ -165,7 +165,7 @@ export const makeReader = (db: Database.Database): DirectReader => {
           const of = (counted: CompiledQuery): number => Number(rows(counted)[0]?.['count'] ?? 0);
           return {
             total: of(query.select(count).compile()),
-            upstream: of(query.where('handle', 'is not', null).select(count).compile()),
+            upstream: of(query.where('upstream', '=', sql.lit('live')).select(count).compile()),
           };
         }
         const index = new FenceIndex(partial);
@@ -175,7 +175,7 @@ export const makeReader = (db: Database.Database): DirectReader => {
           const grant = fromSql('grants', row as Record<string, unknown>);
           if (index.fencedBy(grant.seq, grantFacts(grant, undefined)) !== undefined) continue;
           counted.total += 1;
-          if (grant.handle !== null) counted.upstream += 1;
+          if (grant.upstream === 'live') counted.upstream += 1;
         }
         return counted;
       },
@@ -200,8 +200,8 @@ export const makeReader = (db: Database.Database): DirectReader => {
         compiler
           .selectFrom('grants')
           .selectAll()
-          .where('handle', 'is not', null)
-          .where('status', '=', sql.lit('active'))
+          .where('upstream', '=', sql.lit('live'))
+          .where('status', '!=', 'intended')
           .where('id', '>', after)
           .orderBy('id')
           .limit(limit)
@@ -209,9 +209,9 @@ export const makeReader = (db: Database.Database): DirectReader => {
       ),
 
     upstreamProgress: (revocationId) => {
-      const count = db.prepare('SELECT count(*) FROM grants WHERE revocation_id = ? AND status = ?').pluck();
+      const count = db.prepare('SELECT count(*) FROM grants WHERE revocation_id = ? AND upstream = ?').pluck();
       return {
-        revoked: Number(count.get(revocationId, 'revoked')),
+        revoked: Number(count.get(revocationId, 'gone')),
         unrevocable: Number(count.get(revocationId, 'unrevocable')),
       };
     },

@@ -1,0 +1,159 @@
+/**
+ * Client authentication at the token, introspection and revocation endpoints (RFC 6749 section 2.3, RFC 7523): which
+ * agent is it? Unknown, known and suspended clients with a wrong proof get the same answer, after the same work.
+ */
+import { createLocalJWKSet, decodeJwt, type JSONWebKeySet, jwtVerify } from 'jose';
+import type { Agent } from '../domain/model.ts';
+import { sameDigest, tokenDigest } from '../domain/tokens.ts';
+import type { Egress } from '../ports/egress.ts';
+import { type Caller, type Core, commit, record } from './core.ts';
+
+export type ClientProof =
+  | { method: 'client_secret_basic' | 'client_secret_post'; clientId: string; secret: string }
+  | { method: 'private_key_jwt'; assertion: string; clientId: string | undefined };
+
+export type ClientAuthentication = { ok: true; agent: Agent } | { ok: false; why: string };
+
+/** The longest life of an assertion, and how far clocks may differ. */
+const longestAssertionSeconds = 300;
+const skewSeconds = 30;
+
+/** Types of other tokens that must not pass for an assertion, and those that may stand there. */
+const assertionTypes = new Set(['client-authentication+jwt', 'jwt']);
+
+/** Compared with when there is no such client, so that the work is the same. */
+const nobodysDigest = tokenDigest('nobody');
+
+const failed = (why: string): ClientAuthentication => ({ ok: false, why });
+
+export class ClientAuthenticator {
+  readonly #core: Core;
+  readonly #egress: Egress;
+  /** Keys fetched from a client's jwks_uri, for a short time. */
+  readonly #fetched = new Map<string, { at: number; keys: JSONWebKeySet }>();
+
+  constructor(core: Core, egress: Egress) {
+    this.#core = core;
+    this.#egress = egress;
+  }
+
+  /** @returns the agent, or why not in words for the audit log; the client is told nothing of it */
+  async authenticate(proof: ClientProof, caller: Caller): Promise<ClientAuthentication> {
+    return proof.method === 'private_key_jwt' ? this.#assertion(proof, caller) : this.#secret(proof);
+  }
+
+  #secret(proof: Extract<ClientProof, { secret: string }>): ClientAuthentication {
+    const agent = this.#core.state.agentCalled(proof.clientId);
+    const auth = agent?.auth;
+    const digest = auth && 'secret_digest' in auth ? auth.secret_digest : nobodysDigest;
+    const same = sameDigest(digest, tokenDigest(proof.secret));
+    if (!agent || !auth || !('secret_digest' in auth)) return failed('unknown client or another method');
+    if (!same) return failed('wrong client secret');
+    if (auth.method !== proof.method) return failed('another authentication method is registered');
+    return { ok: true, agent };
+  }
+
+  async #assertion(proof: Extract<ClientProof, { assertion: string }>, caller: Caller): Promise<ClientAuthentication> {
+    let subject: unknown;
+    try {
+      subject = decodeJwt(proof.assertion).sub;
+    } catch {
+      return failed('not a JWT');
+    }
+    const agent = typeof subject === 'string' ? this.#core.state.agentCalled(subject) : undefined;
+    if (!agent || agent.auth.method !== 'private_key_jwt') return failed('unknown client or another method');
+    if (proof.clientId !== undefined && this.#core.state.agentCalled(proof.clientId)?.id !== agent.id) {
+      return failed('client_id is another client than the assertion’s');
+    }
+    const now = this.#core.clock.now();
+    let claims: Record<string, unknown>;
+    try {
+      claims = await this.#verified(proof.assertion, String(subject), agent.auth, now);
+    } catch (error) {
+      return failed(`the assertion was not accepted: ${error instanceof Error ? error.message : 'unknown'}`);
+    }
+    const { jti, exp } = claims;
+    if (typeof jti !== 'string' || jti.length === 0 || jti.length > 256) return failed('jti is missing or too long');
+    const used = await commit(this.#core, {
+      writes: [
+        {
+          write: 'insert',
+          table: 'used_once',
+          row: {
+            id: tokenDigest(`jti ${agent.id} ${jti}`),
+            expires_at: (Number(exp) + skewSeconds + 1) * 1000,
+          },
+        },
+      ],
+      audit: [
+        record(this.#core, caller, {
+          type: 'agent.authenticated',
+          agent: { id: agent.id, name: agent.name },
+          data: { method: 'private_key_jwt' },
+        }),
+      ],
+    });
+    return used.ok ? { ok: true, agent } : failed('this assertion was used before');
+  }
+
+  async #verified(
+    assertion: string,
+    subject: string,
+    auth: Extract<Agent['auth'], { method: 'private_key_jwt' }>,
+    now: number,
+  ): Promise<Record<string, unknown>> {
+    const verify = async (keys: JSONWebKeySet) =>
+      jwtVerify(assertion, createLocalJWKSet(keys), {
+        algorithms: auth.algorithms,
+        issuer: subject,
+        subject,
+        // The issuer only, and only it: an assertion for several audiences could be replayed by one of them here.
+        audience: this.#core.issuer,
+        clockTolerance: skewSeconds,
+        currentDate: new Date(now),
+        requiredClaims: ['exp', 'jti', 'iss', 'sub', 'aud'],
+      });
+    const keys = auth.jwks ?? (await this.#keysFrom(auth, now, false));
+    let result: Awaited<ReturnType<typeof verify>>;
+    try {
+      result = await verify({ keys: keys.keys });
+    } catch (error) {
+      const unknownKey = error instanceof Error && 'code' in error && error.code === 'ERR_JWKS_NO_MATCHING_KEY';
+      if (!unknownKey || auth.jwks) throw error;
+      // The client may have rotated since its keys were fetched.
+      result = await verify({ keys: (await this.#keysFrom(auth, now, true)).keys });
+    }
+    const { payload, protectedHeader } = result;
+    const { typ } = protectedHeader;
+    if (typ !== undefined && !assertionTypes.has(typ.toLowerCase())) throw new Error(`typ ${typ} is another token`);
+    for (const name of ['jku', 'x5u', 'jwk', 'x5c'] as const) {
+      if (name in protectedHeader) throw new Error(`${name} in the header is not accepted`);
+    }
+    if (Array.isArray(payload.aud) && payload.aud.length !== 1) throw new Error('more than one audience');
+    const seconds = Math.floor(now / 1000);
+    if (Number(payload.exp) > seconds + longestAssertionSeconds + skewSeconds) throw new Error('exp is too far away');
+    if (payload.iat !== undefined && payload.iat > seconds + skewSeconds) throw new Error('iat is in the future');
+    return payload;
+  }
+
+  /** The client's published keys; fetched at most every 30 seconds, kept for five minutes. */
+  async #keysFrom(
+    auth: Extract<Agent['auth'], { method: 'private_key_jwt' }>,
+    now: number,
+    again: boolean,
+  ): Promise<JSONWebKeySet> {
+    const uri = auth.jwks_uri;
+    if (uri === undefined) throw new Error('the client has neither jwks nor jwks_uri');
+    const key = `${auth.allow_private_network === true} ${uri}`;
+    const held = this.#fetched.get(key);
+    if (held && now - held.at < (again ? 30_000 : 300_000)) return held.keys;
+    const document = await this.#egress.getJson(uri, { allowPrivateNetwork: auth.allow_private_network === true });
+    if (typeof document !== 'object' || document === null || !('keys' in document) || !Array.isArray(document.keys)) {
+      throw new Error('jwks_uri did not answer with a JWK set');
+    }
+    const keys: JSONWebKeySet = { keys: document.keys.filter((jwk) => typeof jwk === 'object' && jwk?.kty !== 'oct') };
+    if (this.#fetched.size > 1000) this.#fetched.clear();
+    this.#fetched.set(key, { at: now, keys });
+    return keys;
+  }
+}
