@@ -1,0 +1,253 @@
+/** Connections and their secrets. A secret goes in and never comes out. */
+import type { Connection, Operator } from '../domain/model.ts';
+import { Refused } from '../domain/refusals.ts';
+import type { Provider } from '../ports/provider.ts';
+import { type Change, commitChanges, differing } from './change.ts';
+import { type Caller, type Core, newId, record } from './core.ts';
+import type { CoreWithSecrets } from './provider-context.ts';
+import { accompanyingFence } from './revoke.ts';
+import { replaceSecretWrites, sealSecret } from './secrets.ts';
+
+export interface ConnectionInput {
+  name: string;
+  provider: string;
+  owner?: string | null | undefined;
+  settings: unknown;
+  secret?: unknown;
+}
+
+export type ConnectionPatch = Partial<Pick<Connection, 'owner' | 'status'>> & { settings?: unknown };
+
+/** Input that a provider refused: each problem names its field. */
+export class InvalidInput extends Refused {
+  readonly problems: string[];
+  constructor(problems: string[]) {
+    super('invalid_request', problems[0] ?? 'the request is not valid');
+    this.problems = problems;
+  }
+}
+
+const named = (connection: Connection) => ({ connection: { id: connection.id, name: connection.name } });
+
+/** @throws Refused `not_found` */
+export const connectionCalled = (core: Core, nameOrId: string): Connection => {
+  const connection = core.state.connectionCalled(nameOrId);
+  if (!connection) throw new Refused('not_found', 'there is no such connection');
+  return connection;
+};
+
+const providerOf = (core: Core, type: string): Provider => {
+  const provider = core.providers.get(type);
+  if (!provider) throw new InvalidInput([`provider: one of ${[...core.providers.keys()].join(', ')}`]);
+  return provider;
+};
+
+const checkedSettings = (provider: Provider, settings: unknown): Record<string, unknown> => {
+  const checked = provider.checkSettings(settings);
+  if (!checked.ok) throw new InvalidInput(checked.problems);
+  return checked.value;
+};
+
+const checkedSecret = (provider: Provider, secret: unknown): Record<string, string> => {
+  const checked = provider.checkSecret(secret);
+  if (!checked.ok) throw new InvalidInput(checked.problems);
+  if (checked.value === undefined) throw new InvalidInput(['secret: this provider takes none']);
+  return checked.value;
+};
+
+/** @throws InvalidInput, Refused `conflict`, Refused `sealed` when there is a secret to seal */
+export const prepareConnection = (
+  core: Core,
+  input: ConnectionInput,
+  caller: Caller,
+): { change: Change; connection: Connection } => {
+  if (core.state.connections.named(input.name)) {
+    throw new Refused('conflict', `there is a connection ${input.name} already`);
+  }
+  const provider = providerOf(core, input.provider);
+  const settings = checkedSettings(provider, input.settings);
+  const now = core.clock.now();
+  const id = newId(core, 'con');
+  const secret = input.secret === undefined ? undefined : checkedSecret(provider, input.secret);
+  const connection: Connection = {
+    id,
+    name: input.name,
+    provider: input.provider,
+    owner: input.owner ?? null,
+    settings,
+    status: 'active',
+    secret_version: secret ? 1 : null,
+    version: 1,
+    created_at: now,
+    updated_at: now,
+  };
+  return {
+    connection,
+    change: {
+      writes: [
+        { write: 'insert', table: 'connections', row: connection },
+        ...(secret ? [{ write: 'insert', table: 'secrets', row: sealSecret(core, id, 1, secret) } as const] : []),
+      ],
+      audit: [
+        record(core, caller, {
+          type: 'connection.created',
+          ...named(connection),
+          data: {
+            provider: input.provider,
+            owner: connection.owner,
+            settings,
+            secret_version: connection.secret_version,
+          },
+        }),
+      ],
+    },
+  };
+};
+
+/** @returns undefined when nothing differs. A change of settings kills what was issued under the old ones. */
+export const prepareConnectionPatch = (
+  core: Core,
+  connection: Connection,
+  patch: ConnectionPatch,
+  operator: Operator,
+  caller: Caller,
+): { change: Change; connection: Connection; fields: string[] } | undefined => {
+  const set: Partial<Connection> = {
+    ...(patch.owner === undefined ? {} : { owner: patch.owner }),
+    ...(patch.status === undefined ? {} : { status: patch.status }),
+    ...(patch.settings === undefined
+      ? {}
+      : { settings: checkedSettings(providerOf(core, connection.provider), patch.settings) }),
+  };
+  const fields = differing(connection, set);
+  if (fields.length === 0) return undefined;
+  const changed = { ...set, version: connection.version + 1, updated_at: core.clock.now() };
+  const fence = fields.includes('settings')
+    ? accompanyingFence(core, { connection: connection.id }, 'settings changed', operator)
+    : undefined;
+  return {
+    connection: { ...connection, ...changed },
+    fields,
+    change: {
+      writes: [
+        {
+          write: 'update',
+          table: 'connections',
+          id: connection.id,
+          set: changed,
+          from: { version: connection.version },
+        },
+        ...(fence?.writes ?? []),
+      ],
+      audit: [
+        record(core, caller, {
+          type: 'connection.updated',
+          ...named(connection),
+          data: { fields, ...set, revocation: fence?.revocationId },
+        }),
+      ],
+    },
+  };
+};
+
+/** Sets a new secret. Grants through the gateway follow it without noticing. @throws InvalidInput, Refused */
+export const prepareSecret = async (
+  core: Core,
+  connection: Connection,
+  secret: unknown,
+  caller: Caller,
+): Promise<{ change: Change; number: number }> => {
+  const fields = checkedSecret(providerOf(core, connection.provider), secret);
+  const { writes, number } = await replaceSecretWrites(core, connection, fields);
+  return {
+    number,
+    change: {
+      writes,
+      audit: [record(core, caller, { type: 'secret.set', ...named(connection), data: { version: number } })],
+    },
+  };
+};
+
+/** @returns whether this is the secret in force, compared after unsealing it */
+export const secretIsInForce = async (core: CoreWithSecrets, connection: Connection, secret: unknown) => {
+  const fields = checkedSecret(providerOf(core, connection.provider), secret);
+  const held = await core.secrets.open(core.reader, connection);
+  const names = Object.keys(held?.fields ?? {});
+  return (
+    held !== undefined &&
+    names.length === Object.keys(fields).length &&
+    names.every((name) => held.fields[name]?.reveal() === fields[name])
+  );
+};
+
+export const prepareConnectionDeletion = (
+  core: Core,
+  connection: Connection,
+  operator: Operator,
+  caller: Caller,
+): Change => {
+  const fence = accompanyingFence(core, { connection: connection.id }, 'connection deleted', operator);
+  return {
+    writes: [
+      ...fence.writes,
+      { write: 'delete', table: 'connections', id: connection.id, from: { version: connection.version } },
+    ],
+    audit: [
+      record(core, caller, {
+        type: 'connection.deleted',
+        ...named(connection),
+        data: { revocation: fence.revocationId },
+      }),
+    ],
+  };
+};
+
+export const createConnection = async (core: Core, input: ConnectionInput, caller: Caller): Promise<Connection> => {
+  const { change, connection } = prepareConnection(core, input, caller);
+  await commitChanges(core, change);
+  return connection;
+};
+
+export const updateConnection = async (
+  core: Core,
+  connection: Connection,
+  patch: ConnectionPatch,
+  operator: Operator,
+  caller: Caller,
+): Promise<Connection> => {
+  const prepared = prepareConnectionPatch(core, connection, patch, operator, caller);
+  if (!prepared) return connection;
+  await commitChanges(core, prepared.change);
+  return prepared.connection;
+};
+
+export const setSecret = async (
+  core: Core,
+  connection: Connection,
+  secret: unknown,
+  caller: Caller,
+): Promise<number> => {
+  const { change, number } = await prepareSecret(core, connection, secret, caller);
+  await commitChanges(core, change);
+  return number;
+};
+
+/**
+ * Deletes a connection. While grants of it still exist upstream it is needed to clean them up.
+ * @throws Refused `conflict` then
+ */
+export const deleteConnection = async (
+  core: Core,
+  connection: Connection,
+  operator: Operator,
+  caller: Caller,
+): Promise<void> => {
+  const counted = await core.reader.countLiveGrants({ connection: connection.id }, core.clock.now(), [], null);
+  if (counted.upstream > 0) {
+    throw new Refused(
+      'conflict',
+      `${counted.upstream} grants of this connection still exist upstream; revoke them first (warder revoke-all --connection ${connection.name})`,
+    );
+  }
+  await commitChanges(core, prepareConnectionDeletion(core, connection, operator, caller));
+};
