@@ -37,9 +37,9 @@ const NO_SPANS: Spans = [];
 const NO_FORMS: readonly Buffer[] = [];
 const NOTHING = Buffer.alloc(0);
 const BEYOND_LATIN1 = /[\u0100-\uffff]/;
+const BEYOND_ASCII = /[\u0080-\uffff]/;
 /** Text of which no encoder below changes anything. */
 const NEVER_ESCAPED = /^[A-Za-z0-9._-]*$/;
-const BEYOND_ASCII = /[\u0080-\uffff]/;
 
 /**
  * Log2 of the shift table's size. 8192 entries of one byte stay in the first-level cache; a full table of 65536 was

@@ -62,6 +62,8 @@ export const ADDRESSES: readonly AddressCase[] = [
     '2606:4700::104.16.132.229',
     '2606:4700:0:0:0:0:104.16.132.229',
     '2a00::0200:5eff:808:808',
+    '2606:4700:1:1:1:5efe:808:808',
+    '2606:4700:1:1:300:5efe:808:808',
     '2606:4700:1:2:3:4:5::',
     // Mapped: the connection goes to the IPv4 address, which is public.
     '::ffff:8.8.8.8',

@@ -55,10 +55,10 @@ describe('masking a body', () => {
   });
 
   test('overlapping occurrences of several secrets are masked to the last byte', () => {
-    const secrets = ['aabaab', 'baabaaa', 'aaaaaa', 'abababababab'];
+    const secrets = ['aabaab', 'baabaaa', 'aaaaaa', 'abababababab', 'xaabaabxx'];
     const needles = secretNeedles(secrets);
     const text = fc
-      .array(fc.constantFrom('a', 'b', 'aab', 'abab', 'x'), { maxLength: 60 })
+      .array(fc.constantFrom('a', 'b', 'aab', 'abab', 'x', 'xaabaabx'), { maxLength: 60 })
       .map((parts) => parts.join(''));
     fc.assert(
       fc.property(text, sizes, (body, at) => {
@@ -145,6 +145,18 @@ describe('masking a body', () => {
     expect(mask.push(Buffer.from('three')).toString()).toBe('**********-and-three');
     expect(mask.push(Buffer.from('secret-one')).toString()).toBe('');
     expect(mask.end().toString()).toBe('**********');
+  });
+
+  test('a hit inside what may begin a longer secret does not spread over its neighbours', () => {
+    const mask = new BodyMask(secretNeedles(['ab-secret-zz', 'secret']));
+    expect(mask.push(Buffer.from('ab-secret'))).toHaveLength(0);
+    expect(mask.push(Buffer.from('!ab-secret')).toString()).toBe('ab-******!');
+    expect(Buffer.concat([mask.push(Buffer.from('-zz')), mask.end()]).toString()).toBe('*'.repeat(12));
+  });
+
+  test('a whole secret at the end of a chunk does not wait for the next', () => {
+    const mask = new BodyMask(secretNeedles([SECRET]));
+    expect(mask.push(Buffer.from(`x${SECRET}`)).toString()).toBe(`x${'*'.repeat(SECRET.length)}`);
   });
 
   test('no more is held back than the longest form, whatever the body', () => {
@@ -259,6 +271,19 @@ describe('the forms of a secret', () => {
       }),
       { numRuns: 150 },
     );
+  });
+
+  test('every form is masked when a chunk ends anywhere inside it', () => {
+    for (const each of [SECRET, AWKWARD]) {
+      const needles = secretNeedles([each]);
+      for (const encode of Object.values(ENCODERS)) {
+        const form = Buffer.from(encode(each));
+        for (let at = 1; at < form.length; at++) {
+          const output = masked(needles, [form.subarray(0, at), form.subarray(at)]);
+          expect(output.toString('latin1')).toBe('*'.repeat(form.length));
+        }
+      }
+    }
   });
 
   test.each(['base64', 'base64url'] as const)('%s is masked at every alignment, but for the edges', (encoding) => {

@@ -1,16 +1,30 @@
 /** Opening a SQLite file the way the ledger needs it, and no other way. */
 import Database from 'better-sqlite3';
 
-/** How long a writer waits for another before it says so: a migration of a large database may hold the lock a while. */
-const busyTimeoutMs = 30_000;
+/** How long opening waits for another writer: a migration of a large database may hold the lock a while. */
+const openPatienceMs = 30_000;
+/**
+ * How long a commit waits for a foreign lock (a backup tool, a shell left open in a transaction). Short, because whoever
+ * waits for the ledger is to be refused within two seconds, not kept.
+ */
+export const commitPatienceMs = 800;
 
 /**
  * Opens for writing: WAL and `synchronous=FULL`, both read back. better-sqlite3 compiles WAL with NORMAL as its default,
  * which may lose the last commits when the power goes (sqlite.org/pragma.html#pragma_synchronous).
  * @throws Error when the file system does not give what was asked for
  */
-export const openForWriting = (path: string): Database.Database => {
-  const db = new Database(path, { timeout: busyTimeoutMs });
+export const openForWriting = (path: string, patienceMs = openPatienceMs): Database.Database => {
+  const db = new Database(path, { timeout: patienceMs });
+  try {
+    return asserted(db, path);
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+};
+
+const asserted = (db: Database.Database, path: string): Database.Database => {
   db.pragma('journal_mode = WAL');
   db.pragma('synchronous = FULL');
   db.pragma('foreign_keys = ON');
@@ -25,7 +39,6 @@ export const openForWriting = (path: string): Database.Database => {
   };
   const full = 2;
   if (got.journal_mode !== 'wal' || got.synchronous !== full || got.foreign_keys !== 1) {
-    db.close();
     throw new Error(`${path}: this file system does not give a durable database (${JSON.stringify(got)})`);
   }
   return db;
@@ -33,7 +46,7 @@ export const openForWriting = (path: string): Database.Database => {
 
 /** Opens for reading only; sees every commit that was acknowledged before a statement starts. */
 export const openForReading = (path: string): Database.Database => {
-  const db = new Database(path, { timeout: busyTimeoutMs, readonly: true, fileMustExist: true });
+  const db = new Database(path, { timeout: openPatienceMs, readonly: true, fileMustExist: true });
   db.pragma('cache_size = -32768');
   return db;
 };

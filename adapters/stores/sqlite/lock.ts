@@ -9,25 +9,35 @@ export class DataDirectoryInUse extends Error {
   override readonly name = 'DataDirectoryInUse';
 }
 
+/** Two that start in the same instant can each see the other's first step: long enough for one of them to step back. */
+const patienceMs = 250;
+
 /**
  * @param path the lock file, e.g. `.warder/warder.lock`
  * @returns a function that lets go
- * @throws DataDirectoryInUse at once, when another process holds it
+ * @throws DataDirectoryInUse within {@link patienceMs}, when another process holds it
  */
 export const lockDataDirectory = (path: string): (() => void) => {
-  const db = new Database(path, { timeout: 0 });
+  const db = new Database(path, { timeout: patienceMs });
   try {
     db.pragma('locking_mode = EXCLUSIVE');
     db.exec('BEGIN EXCLUSIVE');
   } catch (error) {
     db.close();
+    // A lock file that cannot be opened or read is no sign of another process: say what it is.
+    if (!(error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY'))) throw error;
     const holder = readHolder(`${path}.pid`);
     throw new DataDirectoryInUse(
       `another Warder${holder ? ` (process ${holder})` : ''} is running on this data directory; one at a time (lock: ${path})`,
       { cause: error },
     );
   }
-  writeFileSync(`${path}.pid`, `${process.pid}\n`, { mode: 0o600 });
+  try {
+    writeFileSync(`${path}.pid`, `${process.pid}\n`, { mode: 0o600 });
+  } catch (error) {
+    db.close();
+    throw error;
+  }
   return () => db.close();
 };
 

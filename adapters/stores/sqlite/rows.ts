@@ -34,9 +34,16 @@ const booleans: { [T in TableName]?: readonly string[] } = { revocations: ['susp
 
 export type SqlValue = string | number | null;
 
-/** @returns the value as SQLite stores it */
+/**
+ * @returns the value as SQLite stores it
+ * @throws RangeError for NaN and infinities: SQLite would store NaN as NULL, and no end is not what NaN means
+ */
 export const toSql = (value: unknown): SqlValue => {
-  if (value === null || typeof value === 'string' || typeof value === 'number') return value;
+  if (value === null || typeof value === 'string') return value;
+  if (typeof value === 'number') {
+    if (!Number.isFinite(value)) throw new RangeError(`${value} is no number to store`);
+    return value;
+  }
   if (typeof value === 'boolean') return value ? 1 : 0;
   return JSON.stringify(value);
 };

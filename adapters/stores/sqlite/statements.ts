@@ -74,6 +74,8 @@ export class Statements {
 
   /** @returns how many rows it changed: 0 when the limit is reached */
   spend(row: Extract<Write, { write: 'spend' }>['row'], limit: number): number {
+    // The statement compares with what was spent before; the first of a window meets no row to compare with.
+    if (limit < 1) return 0;
     const statement = this.#statement('spend', () =>
       compiler
         .insertInto('budget_uses')

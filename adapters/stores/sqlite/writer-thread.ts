@@ -9,11 +9,11 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import type Database from 'better-sqlite3';
-import type { Changeset, Committed } from '../../../src/ports/ledger.ts';
-import { openForWriting } from './connection.ts';
+import type { Changeset } from '../../../src/ports/ledger.ts';
+import { commitPatienceMs, openForWriting } from './connection.ts';
 import { lockDataDirectory } from './lock.ts';
 import { migrate, readMigrations } from './migrate.ts';
-import { Writer } from './writer.ts';
+import { type Outcome, Writer } from './writer.ts';
 
 export interface WriterData {
   databasePath: string;
@@ -24,7 +24,7 @@ export interface WriterData {
 export type ToWriter = { kind: 'apply'; batch: Changeset[] } | { kind: 'close' };
 export type FromWriter =
   | { kind: 'ready' }
-  | { kind: 'applied'; results: Committed[] }
+  | { kind: 'applied'; results: Outcome[] }
   | { kind: 'failed'; code: string; message: string; fatal: boolean }
   | { kind: 'refused'; name: string; message: string }
   | { kind: 'closed' };
@@ -34,42 +34,53 @@ if (!port) throw new Error('writer-thread.ts runs as a worker thread');
 const data = workerData as WriterData;
 const send = (message: FromWriter): void => port.postMessage(message);
 
-const passing = new Set(['SQLITE_FULL', 'SQLITE_BUSY', 'SQLITE_LOCKED']);
 const codeOf = (error: unknown): string =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'UNKNOWN';
+/** Trouble that ends by itself, or by somebody making room; SQLITE_BUSY has extended codes (SQLITE_BUSY_RECOVERY …). */
+const passes = (error: unknown): boolean => /^SQLITE_(FULL|BUSY|LOCKED)/.test(codeOf(error));
 
 let unlock: (() => void) | undefined;
-let db: Database.Database;
+let db: Database.Database | undefined;
+/** Undefined while the file could not be opened anew after trouble. */
 let writer: Writer | undefined;
 let durable = 0;
 
-/** Closes and opens anew, so that what is believed is what the file says. */
-const reopen = (): void => {
-  db.close();
-  db = openForWriting(data.databasePath);
-  writer = new Writer(db);
+/**
+ * Closes and opens anew, so that what is believed is what the file says.
+ * @throws Error when the file has more or less than what was acknowledged: then memory does not follow it any more
+ */
+const reopen = (): Writer => {
+  db?.close();
+  db = openForWriting(data.databasePath, commitPatienceMs);
+  const fresh = new Writer(db);
+  if (fresh.size !== durable) {
+    throw new Error(`the file has ${fresh.size} entries, ${durable} were acknowledged`);
+  }
+  return fresh;
 };
 
 const apply = (batch: Changeset[]): FromWriter => {
   try {
-    if (!writer) reopen();
-    if (!writer) throw new Error('unreachable: reopen() makes a writer or throws');
+    writer ??= reopen();
     const results = writer.apply(batch);
     durable = writer.size;
     return { kind: 'applied', results };
   } catch (error) {
-    const code = codeOf(error);
-    const failure = { kind: 'failed', code, message: error instanceof Error ? error.message : String(error) } as const;
     writer = undefined;
-    if (!passing.has(code)) return { ...failure, fatal: true };
-    try {
-      reopen();
-    } catch {
-      // Still full: the next batch tries to open it again, and until then everything is refused.
-      return { ...failure, fatal: false };
-    }
-    const size = (writer as Writer | undefined)?.size;
-    return { ...failure, fatal: size !== durable };
+    return { kind: 'failed', code: codeOf(error), message: messageOf(error), fatal: !canGoOn(error) };
+  }
+};
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+const canGoOn = (error: unknown): boolean => {
+  if (!passes(error)) return false;
+  try {
+    writer = reopen();
+    return true;
+  } catch (again) {
+    // Still full: the next batch tries to open it again, and until then everything is refused.
+    return passes(again);
   }
 };
 
@@ -78,7 +89,7 @@ port.on('message', (message: ToWriter) => {
     send(apply(message.batch));
     return;
   }
-  db.close();
+  db?.close();
   unlock?.();
   send({ kind: 'closed' });
   port.close();
@@ -88,15 +99,13 @@ try {
   unlock = lockDataDirectory(data.lockPath);
   db = openForWriting(data.databasePath);
   migrate(db, readMigrations(data.migrationsFolder), data.now);
+  db.pragma(`busy_timeout = ${commitPatienceMs}`);
   writer = new Writer(db);
   durable = writer.size;
   send({ kind: 'ready' });
 } catch (error) {
+  db?.close();
   unlock?.();
-  send({
-    kind: 'refused',
-    name: error instanceof Error ? error.name : 'Error',
-    message: error instanceof Error ? error.message : String(error),
-  });
+  send({ kind: 'refused', name: error instanceof Error ? error.name : 'Error', message: messageOf(error) });
   port.close();
 }

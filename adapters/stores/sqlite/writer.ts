@@ -24,8 +24,32 @@ class Refusal extends Error {
   }
 }
 
+/**
+ * A changeset that no table can hold (a fraction where an integer belongs, a column that does not exist, text that is
+ * not Unicode): a fault of the code that made it, never of the disk. It is undone alone and said to its caller alone.
+ */
+export interface Malformed {
+  ok: false;
+  why: 'malformed';
+  message: string;
+}
+export type Outcome = Committed | Malformed;
+
 const sqliteCode = (error: unknown): string =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+
+const malformedCodes = new Set([
+  'SQLITE_CONSTRAINT_CHECK',
+  'SQLITE_CONSTRAINT_NOTNULL',
+  'SQLITE_CONSTRAINT_DATATYPE',
+  'SQLITE_MISMATCH',
+  'SQLITE_RANGE',
+  'SQLITE_TOOBIG',
+  // Preparing a statement for a column or table that is not there.
+  'SQLITE_ERROR',
+]);
+const isMalformed = (error: unknown): error is Error =>
+  error instanceof TypeError || error instanceof RangeError || malformedCodes.has(sqliteCode(error));
 
 export class Writer {
   readonly #db: Database.Database;
@@ -60,8 +84,8 @@ export class Writer {
    * acknowledged, and whether it took place is known only by reading the file anew.
    * @returns one result a changeset, in order
    */
-  apply(batch: readonly Changeset[]): Committed[] {
-    const frontier: Frontier = { size: this.#frontier.size, hashes: [...this.#frontier.hashes] };
+  apply(batch: readonly Changeset[]): Outcome[] {
+    const frontier = this.#copyOfFrontier();
     const newestFence = this.#newestFence;
     try {
       this.#db.exec('BEGIN IMMEDIATE');
@@ -72,26 +96,41 @@ export class Writer {
     } catch (error) {
       this.#frontier = frontier;
       this.#newestFence = newestFence;
-      if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
+      try {
+        if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
+      } catch {
+        // The first error is the one to tell; the connection is closed because of it (writer-thread.ts).
+      }
       throw error;
     }
   }
 
-  #applyOne(changeset: Changeset): Committed {
-    const seq = this.#frontier.size;
+  #applyOne(changeset: Changeset): Outcome {
+    const before = this.#copyOfFrontier();
+    const seq = before.size;
     this.#db.exec('SAVEPOINT changeset');
     try {
+      if (changeset.audit.length === 0) throw new RangeError('a changeset has at least one audit entry');
       for (const guard of changeset.guards ?? []) this.#check(guard);
       for (const write of changeset.writes) this.#write(write, seq);
+      this.#append(changeset.audit);
     } catch (error) {
+      const refused = error instanceof Refusal;
+      // Anything else is the store's own trouble and ends the batch; SQLite may have rolled all of it back already.
+      if (!refused && !isMalformed(error)) throw error;
       this.#db.exec('ROLLBACK TO changeset');
       this.#db.exec('RELEASE changeset');
-      if (error instanceof Refusal) return { ok: false, ...error.refusal };
-      throw error;
+      this.#frontier = before;
+      return refused ? { ok: false, ...error.refusal } : { ok: false, why: 'malformed', message: error.message };
     }
     this.#db.exec('RELEASE changeset');
-    // Nothing of a refused changeset reaches the tree: leaves are appended once it is known to stand.
-    for (const entry of changeset.audit) {
+    for (const write of changeset.writes) if (write.table === 'fences') this.#newestFence = seq;
+    return { ok: true, seq };
+  }
+
+  /** Adds the entries to the log and their leaves to the tree; last, when all else of the changeset stands. */
+  #append(entries: Changeset['audit']): void {
+    for (const entry of entries) {
       const leaf = leafHash(entry.body);
       this.#insertEntry.run(
         this.#frontier.size,
@@ -107,8 +146,10 @@ export class Writer {
         if (level % storedLevels === 0) this.#insertNode.run(level, position, hash);
       });
     }
-    for (const write of changeset.writes) if (write.table === 'fences') this.#newestFence = seq;
-    return { ok: true, seq };
+  }
+
+  #copyOfFrontier(): Frontier {
+    return { size: this.#frontier.size, hashes: [...this.#frontier.hashes] };
   }
 
   #check(guard: Guard): void {

@@ -1,0 +1,270 @@
+/**
+ * Calls through the gateway: which are allowed, what is recorded of them, and which must end because what allowed them
+ * died. A call is recorded before a byte goes upstream, and again when it is over.
+ */
+
+import { type CompiledRule, compileRule, matches } from '../domain/gateway-rules.ts';
+import { deadGrant, grantFacts } from '../domain/liveness.ts';
+import type { Agent, Connection, Grant } from '../domain/model.ts';
+import { Refused } from '../domain/refusals.ts';
+import { type Needles, secretNeedles } from '../domain/secret-mask.ts';
+import { sameDigest, tokenDigest, tokenRowId } from '../domain/tokens.ts';
+import type { ConnectionSecret, GatewayTarget } from '../ports/provider.ts';
+import { type Caller, commit, record } from './core.ts';
+import type { CoreWithSecrets } from './provider-context.ts';
+
+export interface CallRequest {
+  token: string | undefined;
+  connection: string;
+  method: string;
+  /** As it will be sent, without the query: queries may carry personal data, and rules do not look at them. */
+  path: string;
+}
+
+/** What a gateway call that may go ahead needs. */
+export interface OpenCall {
+  grant: Grant;
+  agent: Agent;
+  connection: Connection;
+  target: GatewayTarget;
+  needles: Needles;
+  /** The ledger's number of the call's first entry; its last entry refers to it. */
+  seq: number;
+  startedAt: number;
+}
+
+export interface CallResult {
+  outcome: 'done' | 'failed' | 'cut';
+  status: number | null;
+  bytesIn: number;
+  bytesOut: number;
+  /** For `failed` and `cut`: why, as a stable code. */
+  why?: string;
+}
+
+/** A connection's rules and target, made ready once for each version of it. */
+interface Prepared {
+  version: number;
+  secretVersion: number;
+  rules: Map<string, CompiledRule[]>;
+  target: GatewayTarget;
+  needles: Needles;
+}
+
+export class GatewayCalls {
+  readonly #core: CoreWithSecrets;
+  readonly #prepared = new Map<string, Prepared>();
+  readonly #running = new Map<OpenCall, (why: string) => void>();
+
+  constructor(core: CoreWithSecrets) {
+    this.#core = core;
+    core.state.onKilled(() => this.#endTheDead());
+    core.keyring.onSealed(() => this.#prepared.clear());
+  }
+
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /**
+   * Check point `gateway`. When this resolves the call is recorded durably.
+   * @throws Refused; the refusal is recorded, too
+   */
+  async open(request: CallRequest, caller: Omit<Caller, 'actor'> & { address: string }): Promise<OpenCall> {
+    let known: { grant: Grant; agent: Agent | undefined } | undefined;
+    try {
+      known = await this.#findGrant(request.token);
+      if (!known) throw new Refused('unauthenticated', 'no valid gateway token was presented');
+      return await this.#openWith(known.grant, known.agent, request, caller);
+    } catch (error) {
+      if (error instanceof Refused && error.refusal.code !== 'ledger_unavailable') {
+        await this.#recordRefusal(known, request, caller, error);
+      }
+      throw error;
+    }
+  }
+
+  async #findGrant(token: string | undefined): Promise<{ grant: Grant; agent: Agent | undefined } | undefined> {
+    const id = token === undefined ? undefined : tokenRowId('gateway', token);
+    if (id === undefined || token === undefined) return undefined;
+    const { state } = this.#core;
+    const grant = state.grants.peek(id) ?? (await state.grants.get(id));
+    if (!grant?.token_digest || !sameDigest(grant.token_digest, tokenDigest(token))) return undefined;
+    return { grant, agent: state.agents.get(grant.agent_id) };
+  }
+
+  async #openWith(
+    grant: Grant,
+    agent: Agent | undefined,
+    request: CallRequest,
+    caller: Omit<Caller, 'actor'>,
+  ): Promise<OpenCall> {
+    const core = this.#core;
+    const decidedAt = core.state.newestSeq;
+    const connection = core.state.connections.get(grant.connection_id);
+    const dead = this.#dead(grant);
+    if (dead) throw new Refused(dead.code, dead.detail);
+    if (!connection || !agent) throw new Refused('revoked', 'this credential was revoked');
+    if (connection.name !== request.connection) {
+      throw new Refused('not_entitled', 'this gateway token is for another connection');
+    }
+    const prepared = await this.#prepare(connection);
+    const allowed = grant.scopes.some((scope) =>
+      prepared.rules.get(scope)?.some((rule) => matches(rule, request.method, request.path)),
+    );
+    if (!allowed) {
+      throw new Refused('scope_not_allowed', `no rule of the granted scopes allows ${request.method} on this path`);
+    }
+    const startedAt = core.clock.now();
+    const result = await commit(core, {
+      guards: [{ guard: 'unfenced', since: decidedAt, facts: grantFacts(grant, agent) }],
+      writes: [],
+      audit: [
+        record(core, this.#callerOf(agent, caller), {
+          type: 'gateway.call',
+          ...this.#names(grant, agent, connection),
+          data: { method: request.method, path: request.path },
+        }),
+      ],
+    });
+    if (!result.ok) throw new Refused('revoked', 'this credential was revoked');
+    const { target, needles } = prepared;
+    return { grant, agent, connection, target, needles, seq: result.seq, startedAt };
+  }
+
+  /** Registers a call that is under way: `end` is called when it must not go on (check point `gateway-stream`). */
+  run(call: OpenCall, end: (why: string) => void): void {
+    this.#running.set(call, end);
+    // What died between the record and now: a listener that was not there could not hear it.
+    const dead = this.#dead(call.grant);
+    if (dead) end(dead.code);
+  }
+
+  /** @returns whether the call may go on: asked at each piece that is passed on */
+  alive(call: OpenCall): boolean {
+    const now = this.#core.clock.now();
+    return now < call.grant.expires_at || this.#dead(call.grant) === undefined;
+  }
+
+  /** Records how a call ended. Not waited for by the agent; a failure is logged, the first entry stands. */
+  async close(call: OpenCall, request: CallRequest, result: CallResult, caller: Omit<Caller, 'actor'>): Promise<void> {
+    this.#running.delete(call);
+    const core = this.#core;
+    try {
+      await commit(core, {
+        writes: [],
+        audit: [
+          record(core, this.#callerOf(call.agent, caller), {
+            type: 'gateway.completed',
+            ...this.#names(call.grant, call.agent, call.connection),
+            data: {
+              call: call.seq,
+              method: request.method,
+              path: request.path,
+              outcome: result.outcome,
+              status: result.status,
+              bytes_in: result.bytesIn,
+              bytes_out: result.bytesOut,
+              duration_ms: core.clock.now() - call.startedAt,
+              why: result.why,
+            },
+          }),
+        ],
+      });
+    } catch (error) {
+      core.log.error({ err: error, call: call.seq }, 'the end of a gateway call could not be recorded');
+    }
+  }
+
+  #dead(grant: Grant) {
+    const { state, clock } = this.#core;
+    const current = state.grants.peek(grant.id) ?? grant;
+    const agent = state.agents.get(current.agent_id);
+    return deadGrant(current, agent, state.connections.get(current.connection_id), state.fences, clock.now());
+  }
+
+  #endTheDead(): void {
+    for (const [call, end] of this.#running) {
+      const dead = this.#dead(call.grant);
+      if (dead) end(dead.code);
+    }
+  }
+
+  async #prepare(connection: Connection): Promise<Prepared> {
+    const core = this.#core;
+    core.keyring.requireUnsealed();
+    const held = this.#prepared.get(connection.id);
+    if (held?.version === connection.version) return held;
+    const provider = core.providers.get(connection.provider);
+    const secret: ConnectionSecret | undefined = await core.secrets.open(core.reader, connection);
+    if (!provider?.gatewayRules || !provider.gatewayTarget) {
+      throw new Refused('invalid_request', 'this connection is not used through the gateway');
+    }
+    if (!secret) throw new Refused('conflict', 'this connection has no secret yet');
+    const rules = new Map<string, CompiledRule[]>();
+    for (const scope of provider.scopes(connection.settings)) {
+      const compiled = provider.gatewayRules(connection.settings, scope).map(compileRule);
+      rules.set(
+        scope,
+        compiled.flatMap((rule) => (rule.ok ? [rule.rule] : [])),
+      );
+    }
+    const target = provider.gatewayTarget(connection, secret);
+    const prepared: Prepared = {
+      version: connection.version,
+      secretVersion: secret.version,
+      rules,
+      target,
+      needles: secretNeedles(target.secrets),
+    };
+    this.#prepared.set(connection.id, prepared);
+    return prepared;
+  }
+
+  #callerOf(agent: Agent, caller: Omit<Caller, 'actor'>): Caller {
+    return { ...caller, actor: { kind: 'agent', id: agent.id, name: agent.name } };
+  }
+
+  #names(grant: Grant, agent: Agent, connection: Connection) {
+    return {
+      agent: { id: agent.id, name: agent.name },
+      connection: { id: connection.id, name: connection.name },
+      grant: grant.id,
+    };
+  }
+
+  async #recordRefusal(
+    known: { grant: Grant; agent: Agent | undefined } | undefined,
+    request: CallRequest,
+    caller: { requestId: string; address: string },
+    error: Refused,
+  ): Promise<void> {
+    const core = this.#core;
+    const agent = known?.agent;
+    const connection = known && core.state.connections.get(known.grant.connection_id);
+    await commit(core, {
+      writes: [],
+      audit: [
+        record(
+          core,
+          agent
+            ? this.#callerOf(agent, caller)
+            : { actor: { kind: 'anonymous', address: caller.address }, requestId: caller.requestId },
+          {
+            type: 'gateway.refused',
+            outcome: 'refused',
+            agent: agent && { id: agent.id, name: agent.name },
+            connection: connection && { id: connection.id, name: connection.name },
+            grant: known?.grant.id,
+            data: {
+              code: error.refusal.code,
+              method: request.method,
+              path: request.path,
+              asked: request.connection,
+            },
+          },
+        ),
+      ],
+    });
+  }
+}
