@@ -193,7 +193,7 @@ interface Given {
 type Source = Map<string, Given>;
 
 /** Variables of the command line client: theirs to read, not ours to refuse. */
-const clientKeys: readonly string[] = ['WARDER_URL', 'WARDER_TOKEN', 'WARDER_CONFIG'];
+const clientKeys: readonly string[] = ['WARDER_URL', 'WARDER_TOKEN', 'WARDER_TOKEN_FILE', 'WARDER_CONFIG'];
 const allKeys: readonly string[] = configKeys.flatMap((key) => [key, `${key}_FILE`]);
 
 /**

@@ -174,8 +174,8 @@ export interface LedgerReader {
   /** Revocations whose clean-up has not ended. */
   openRevocations(): Promise<model.Revocation[]>;
   audit(filter: AuditFilter, page: PageRequest<number>): Promise<StoredEntry[]>;
-  /** Entries `from` … in order, at most `limit`. */
-  auditRange(from: number, limit: number): Promise<StoredEntry[]>;
+  /** Entries that pass the filter, `from` up to but not including `to`, in order, at most `limit`. */
+  auditRange(filter: AuditFilter, from: number, to: number, limit: number): Promise<StoredEntry[]>;
   /** The tree's size and root (32 bytes). */
   treeHead(): Promise<{ size: number; root: Uint8Array }>;
   /** RFC 6962 audit path of an entry in the tree of `size`. */

@@ -22,6 +22,8 @@ export interface IssueRequest {
   ttlSeconds?: number | undefined;
   reason?: string | undefined;
   subject?: string | undefined;
+  /** Refuse, before anything is made, a credential that is not one bearer token: the token endpoint can only give that. */
+  bearerOnly?: boolean;
 }
 
 export interface Issued {
@@ -31,6 +33,8 @@ export interface Issued {
 }
 
 type Allowed = Extract<Decision, { outcome: 'allow' }>;
+
+const bearerTypes = new Set(['gateway', 'bearer', 'jwt']);
 
 /** How often a decision is taken anew because what it rested on changed before it could be committed. */
 const maxAttempts = 3;
@@ -83,6 +87,9 @@ const attemptIssue = async (
   grant.credential_type = plan.credentialType;
   grant.handle = plan.handle;
   grant.upstream = plan.handle === null ? null : 'live';
+  if (request.bearerOnly && !bearerTypes.has(plan.credentialType)) {
+    throw new Refused('not_found', 'the credential of this connection is not a bearer token; ask for it at /v1/grants');
+  }
   if (connection.secret_version === null && needsSecret(provider)) {
     throw new Refused('conflict', 'this connection has no secret yet');
   }

@@ -19,6 +19,7 @@ import {
 import { DataDirectoryInUse } from './lock.ts';
 import { IncompatibleDatabase } from './migrate.ts';
 import type { FromReader, ReaderData, ToReader } from './reader-thread.ts';
+import type { Outcome } from './writer.ts';
 import type { FromWriter, ToWriter, WriterData } from './writer-thread.ts';
 
 export interface SqliteOptions {
@@ -32,6 +33,13 @@ export interface SqliteOptions {
 const maxBatch = 512;
 /** More than this waiting means the disk is not keeping up: refuse rather than grow. */
 const maxWaiting = 20_000;
+/** A disk that has not answered for so long is taken to hang: nobody is kept waiting for it past two seconds. */
+const patienceMs = 1_800;
+
+/** The changeset itself cannot be stored, now or later: a fault of the code that made it. Nothing else is affected. */
+export class MalformedChangeset extends Error {
+  override readonly name = 'MalformedChangeset';
+}
 
 /** A worker's file under its own name: `.ts` from a checkout, `.js` from a build. */
 const threadUrl = (name: string): URL =>
@@ -45,7 +53,12 @@ const firstMessage = <M>(thread: Worker): Promise<M> =>
   new Promise((resolve, reject) => {
     thread.once('message', resolve);
     thread.once('error', reject);
+    thread.once('exit', () => reject(new Error('a thread of the store ended as it started')));
   });
+
+const exitOf = (thread: Worker): Promise<void> => new Promise((resolve) => thread.once('exit', () => resolve()));
+
+const asError = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)));
 
 interface Waiting {
   changeset: Changeset;
@@ -57,24 +70,41 @@ class GroupCommit implements Ledger {
   readonly #thread: Worker;
   readonly #onFatal: (error: Error) => void;
   readonly #listeners = new Set<(changeset: Changeset, seq: number) => void>();
+  readonly #exited: Promise<void>;
   #waiting: Waiting[] = [];
+  /** The batch the thread has, until it answers: its callers may have been given up on by then. */
   #syncing: Waiting[] = [];
+  #alarm: NodeJS.Timeout | undefined;
   #trouble: string | undefined;
-  #idle: (() => void) | undefined;
-  #closing = false;
+  /** Set while the disk does not answer: nothing is accepted for now. */
+  #hanging: Error | undefined;
+  /** Set once, when closed or stopped: nothing is accepted any more. */
+  #ended: Error | undefined;
+  #idle: (() => void)[] = [];
+  #closed: Promise<void> | undefined;
+  #stopped = false;
+  /** The thread was told to end. */
+  #ending = false;
 
   constructor(thread: Worker, onFatal: (error: Error) => void) {
     this.#thread = thread;
     this.#onFatal = onFatal;
+    this.#exited = exitOf(thread);
     thread.on('message', (message: FromWriter) => this.#hear(message));
-    thread.on('error', (error) => this.#stop(error));
-    thread.on('exit', () => this.#stop(new Error('the writing thread ended')));
+    thread.on('error', (error) => this.stop(asError(error)));
+    thread.on('exit', () => this.stop(new Error('the writing thread ended')));
   }
 
   commit(changeset: Changeset): Promise<Committed> {
     return new Promise((resolve, reject) => {
-      if (this.#waiting.length >= maxWaiting) {
-        reject(new LedgerUnavailable(new Error(`${maxWaiting} changesets are waiting for the disk`)));
+      const refusing =
+        this.#ended ??
+        this.#hanging ??
+        (this.#waiting.length >= maxWaiting
+          ? new Error(`${maxWaiting} changesets are waiting for the disk`)
+          : undefined);
+      if (refusing) {
+        reject(new LedgerUnavailable(refusing));
         return;
       }
       this.#waiting.push({ changeset, resolve, reject });
@@ -91,47 +121,83 @@ class GroupCommit implements Ledger {
     return this.#trouble;
   }
 
-  /** Resolves when nothing is waiting any more. */
-  drained(): Promise<void> {
-    if (this.#syncing.length === 0 && this.#waiting.length === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#idle = resolve;
-    });
+  /** Sends the next batch, unless one is under way. */
+  #pump(): void {
+    while (this.#syncing.length === 0 && this.#waiting.length > 0) {
+      this.#syncing = this.#waiting.splice(0, maxBatch);
+      try {
+        this.#send();
+      } catch {
+        // One of them holds something that cannot be sent to a thread: it is refused alone.
+        this.#syncing = this.#syncing.filter(isSendable);
+        if (this.#syncing.length > 0) this.#send();
+      }
+    }
+    if (this.#syncing.length > 0) return;
+    for (const idle of this.#idle.splice(0)) idle();
   }
 
-  #pump(): void {
-    if (this.#syncing.length > 0) return;
-    if (this.#waiting.length === 0) {
-      this.#idle?.();
-      return;
-    }
-    this.#syncing = this.#waiting.splice(0, maxBatch);
+  #send(): void {
     this.#thread.postMessage({
       kind: 'apply',
       batch: this.#syncing.map((entry) => entry.changeset),
     } satisfies ToWriter);
+    const batch = this.#syncing;
+    // An answer that came while this thread was busy is heard first: timers run before messages, setImmediate after.
+    this.#alarm = setTimeout(
+      () => setImmediate(() => (this.#syncing === batch ? this.#giveUp() : undefined)),
+      patienceMs,
+    );
+  }
+
+  /**
+   * The disk hangs. Everybody who waits is told so, and so is who comes next. What the thread has may still take place;
+   * when it answers, the listeners hear of it as of any other.
+   */
+  #giveUp(): void {
+    this.#hanging = new Error(`the disk has not answered for ${patienceMs} ms`);
+    this.#trouble = 'the ledger cannot write (the disk does not answer)';
+    this.#rejectAll([...this.#syncing, ...this.#waiting.splice(0)], this.#hanging);
+  }
+
+  #rejectAll(entries: Waiting[], error: Error): void {
+    for (const entry of entries) entry.reject(new LedgerUnavailable(error));
   }
 
   #hear(message: FromWriter): void {
+    if (this.#stopped || (message.kind !== 'applied' && message.kind !== 'failed')) return;
+    clearTimeout(this.#alarm);
     const batch = this.#syncing;
-    if (message.kind === 'applied') {
-      this.#syncing = [];
-      this.#trouble = undefined;
-      batch.forEach((entry, i) => {
-        const result = message.results[i];
-        if (!result) throw new Error('the writing thread answered fewer changesets than it was given');
-        if (result.ok) this.#announce(entry.changeset, result.seq);
-        entry.resolve(result);
-      });
-      this.#pump();
-    } else if (message.kind === 'failed') {
+    this.#syncing = [];
+    this.#hanging = undefined;
+    if (message.kind === 'failed') {
       const error = new Error(`${message.code}: ${message.message}`);
-      this.#syncing = [];
       this.#trouble = `the ledger cannot write (${message.code})`;
-      for (const entry of batch) entry.reject(new LedgerUnavailable(error));
-      if (message.fatal) this.#stop(error);
+      this.#rejectAll(batch, error);
+      if (message.fatal) this.stop(error);
       else this.#pump();
+      return;
     }
+    this.#trouble = undefined;
+    try {
+      for (const [i, entry] of batch.entries()) this.#settle(entry, message.results[i]);
+    } catch (error) {
+      // A listener that missed a changeset: what is in memory no longer follows the ledger.
+      this.#rejectAll(batch, asError(error));
+      this.stop(asError(error));
+      return;
+    }
+    this.#pump();
+  }
+
+  #settle(entry: Waiting, outcome: Outcome | undefined): void {
+    if (!outcome) throw new Error('the writing thread answered fewer changesets than it was given');
+    if (!outcome.ok && outcome.why === 'malformed') {
+      entry.reject(new MalformedChangeset(`the ledger cannot hold this changeset: ${outcome.message}`));
+      return;
+    }
+    if (outcome.ok) this.#announce(entry.changeset, outcome.seq);
+    entry.resolve(outcome);
   }
 
   #announce(changeset: Changeset, seq: number): void {
@@ -142,36 +208,60 @@ class GroupCommit implements Ledger {
     for (const listener of this.#listeners) listener(changeset, seq);
   }
 
-  #stop(error: Error): void {
-    const rest = [...this.#syncing, ...this.#waiting];
-    this.#syncing = [];
-    this.#waiting = [];
-    for (const entry of rest) entry.reject(new LedgerUnavailable(error));
-    this.#idle?.();
-    if (this.#closing) return;
-    this.#closing = true;
+  /** There is no going on: whoever waits is refused, and so is everybody after. */
+  stop(error: Error): void {
+    clearTimeout(this.#alarm);
+    this.#rejectAll([...this.#syncing.splice(0), ...this.#waiting.splice(0)], error);
+    for (const idle of this.#idle.splice(0)) idle();
+    if (this.#ending || this.#stopped) return;
+    this.#stopped = true;
+    this.#ended = error;
     this.#trouble = 'the ledger stopped';
     this.#onFatal(error);
   }
 
-  /** From here on the thread's end is expected. */
-  async close(): Promise<void> {
-    await this.drained();
-    this.#closing = true;
-    const ended = new Promise((resolve) => this.#thread.once('exit', resolve));
+  /** Accepts nothing more and waits for what was accepted. */
+  async drain(): Promise<void> {
+    this.#ended ??= new Error('the ledger is closed');
+    if (this.#syncing.length === 0) return;
+    await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await this.drain();
+    this.#ending = true;
     this.#thread.postMessage({ kind: 'close' } satisfies ToWriter);
-    await ended;
+    await this.#exited;
   }
 }
+
+const isSendable = (entry: Waiting): boolean => {
+  try {
+    structuredClone(entry.changeset);
+    return true;
+  } catch (error) {
+    entry.reject(new MalformedChangeset('the ledger takes plain data only', { cause: error }));
+    return false;
+  }
+};
 
 /** Calls a reading thread like a function. */
 class RemoteReader {
   readonly #thread: Worker;
   readonly #calls = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+  readonly #exited: Promise<void>;
   #next = 0;
+  #gone: Error | undefined;
 
-  constructor(thread: Worker) {
+  /** @param onLost called when the thread ends without having been told to */
+  constructor(thread: Worker, onLost: (error: Error) => void) {
     this.#thread = thread;
+    this.#exited = exitOf(thread);
     thread.on('message', (message: FromReader) => {
       if (message.kind === 'ready') return;
       const call = this.#calls.get(message.call);
@@ -179,27 +269,32 @@ class RemoteReader {
       if (message.kind === 'answer') call?.resolve(message.value);
       else call?.reject(new Error(`the ledger cannot be read: ${message.message}`));
     });
-    const fail = (error: Error): void => {
+    const end = (error: Error): void => {
+      const expected = this.#gone !== undefined;
+      this.#gone ??= error;
       for (const call of this.#calls.values()) call.reject(error);
       this.#calls.clear();
+      if (!expected) onLost(error);
     };
-    thread.on('error', fail);
-    thread.on('exit', () => fail(new Error('the reading thread ended')));
+    thread.on('error', (error) => end(asError(error)));
+    thread.on('exit', () => end(new Error('the reading thread ended')));
   }
 
   ask<M extends keyof LedgerReader>(method: M, args: Parameters<LedgerReader[M]>): ReturnType<LedgerReader[M]> {
     return new Promise<unknown>((resolve, reject) => {
+      if (this.#gone) throw new Error('the ledger cannot be read', { cause: this.#gone });
       const call = this.#next++;
-      this.#calls.set(call, { resolve, reject });
       this.#thread.postMessage({ kind: 'ask', call, method, args } satisfies ToReader);
+      this.#calls.set(call, { resolve, reject });
       // The thread answers each method with what its port says: reader-thread.ts dispatches on the same names.
     }) as ReturnType<LedgerReader[M]>;
   }
 
+  /** Waits for the questions asked before. */
   async close(): Promise<void> {
-    const ended = new Promise((resolve) => this.#thread.once('exit', resolve));
+    this.#gone ??= new Error('the ledger is closed');
     this.#thread.postMessage({ kind: 'close' } satisfies ToReader);
-    await ended;
+    await this.#exited;
   }
 }
 
@@ -216,21 +311,24 @@ export const openSqliteStore = async (options: SqliteOptions): Promise<LedgerSto
     migrationsFolder: options.migrationsFolder,
     now: Date.now(),
   });
+  const ended = exitOf(writing);
   const started = await firstMessage<FromWriter>(writing);
   if (started.kind !== 'ready') {
+    await ended;
     const message = started.kind === 'refused' ? started.message : 'the writing thread did not start';
     if (started.kind === 'refused' && started.name === 'DataDirectoryInUse') throw new DataDirectoryInUse(message);
     if (started.kind === 'refused' && started.name === 'IncompatibleDatabase') throw new IncompatibleDatabase(message);
     throw new Error(message);
   }
   const ledger = new GroupCommit(writing, options.onFatal);
-  const readers = await Promise.all(
-    ['quick', 'long'].map(async () => {
-      const thread = startThread('reader-thread', { databasePath: options.databasePath });
-      await firstMessage<FromReader>(thread);
-      return new RemoteReader(thread);
-    }),
-  );
+  const threads = ['quick', 'long'].map(() => startThread('reader-thread', { databasePath: options.databasePath }));
+  try {
+    await Promise.all(threads.map((thread) => firstMessage<FromReader>(thread)));
+  } catch (error) {
+    await Promise.all([...threads.map((thread) => thread.terminate()), ledger.close()]);
+    throw error;
+  }
+  const readers = threads.map((thread) => new RemoteReader(thread, (error) => ledger.stop(error)));
   const [quick, long] = readers;
   if (!quick || !long) throw new Error('unreachable: two readers were started');
 
@@ -257,8 +355,10 @@ export const openSqliteStore = async (options: SqliteOptions): Promise<LedgerSto
       consistencyProof: (...args) => long.ask('consistencyProof', args),
     },
     close: async () => {
-      await ledger.close();
+      await ledger.drain();
+      // The writer goes last: the last connection to close empties the log into the one file, and a reader may not write.
       await Promise.all(readers.map((reader) => reader.close()));
+      await ledger.close();
     },
   };
 };

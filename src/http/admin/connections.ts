@@ -1,0 +1,113 @@
+/** `/admin/v1/connections` and their secrets, which go in and never come out. */
+import { z } from 'zod';
+import {
+  connectionCalled,
+  createConnection,
+  deleteConnection,
+  setSecret,
+  updateConnection,
+} from '../../services/manage-connections.ts';
+import * as field from '../schemas.ts';
+import { connectionView } from '../views.ts';
+import { type AdminRoute, created, everyone, managers, noContent, ok, pageOf, route } from './route.ts';
+
+/** What is in it is the provider's to judge. */
+const document = z.record(z.string().max(100), z.unknown());
+
+export const connectionSchema = z.strictObject({
+  name: field.name,
+  provider: z.string().min(1).max(63),
+  owner: field.owner.nullish(),
+  settings: document.default({}),
+  secret: document.optional(),
+});
+const patch = z.strictObject({
+  owner: field.owner.nullish(),
+  settings: document.optional(),
+  status: field.status.optional(),
+});
+const list = z.strictObject({ ...field.pageQuery, provider: z.string().max(63).optional() });
+
+const maxBodyBytes = 256 * 1024;
+
+export const connectionRoutes: AdminRoute[] = [
+  route({
+    method: 'POST',
+    path: '/connections',
+    roles: managers,
+    summary: 'Register a connection, with its secret or without',
+    body: connectionSchema,
+    maxBodyBytes,
+    handle: async ({ edge, body, caller }) => {
+      const connection = await createConnection(edge.core, body, caller);
+      return created(connectionView(edge.core, connection), `/admin/v1/connections/${connection.name}`);
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/connections',
+    roles: everyone,
+    summary: 'List connections',
+    query: list,
+    handle: async ({ edge, query }) =>
+      pageOf(
+        edge.core.state.connections
+          .all()
+          .filter((connection) => query.provider === undefined || connection.provider === query.provider),
+        query,
+        (connection) => connectionView(edge.core, connection),
+      ),
+  }),
+  route({
+    method: 'GET',
+    path: '/connections/:name',
+    roles: everyone,
+    summary: 'Show a connection, without its secret',
+    handle: async ({ edge, params }) =>
+      ok(connectionView(edge.core, connectionCalled(edge.core, params['name'] ?? ''))),
+  }),
+  route({
+    method: 'PATCH',
+    path: '/connections/:name',
+    roles: managers,
+    summary: 'Change, suspend or resume a connection; new settings kill what was issued under the old ones',
+    body: patch,
+    maxBodyBytes,
+    handle: async ({ edge, params, body, operator, caller }) => {
+      const connection = connectionCalled(edge.core, params['name'] ?? '');
+      const changed = await updateConnection(
+        edge.core,
+        connection,
+        {
+          ...(body.owner === undefined ? {} : { owner: body.owner }),
+          ...(body.settings === undefined ? {} : { settings: body.settings }),
+          ...(body.status === undefined ? {} : { status: body.status }),
+        },
+        operator,
+        caller,
+      );
+      return ok(connectionView(edge.core, changed));
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/connections/:name/secret',
+    roles: managers,
+    summary: 'Set the secret; gateway grants follow it without noticing',
+    body: document,
+    handle: async ({ edge, params, body, caller }) => {
+      const connection = connectionCalled(edge.core, params['name'] ?? '');
+      return ok({ version: await setSecret(edge.core, connection, body, caller) });
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/connections/:name',
+    roles: managers,
+    summary: 'Delete a connection, its secret and its entitlements',
+    handle: async ({ edge, params, operator, caller }) => {
+      await deleteConnection(edge.core, connectionCalled(edge.core, params['name'] ?? ''), operator, caller);
+      return noContent();
+    },
+  }),
+];

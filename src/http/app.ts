@@ -1,0 +1,75 @@
+/** The HTTP edge: one Express application. The order of what stands here is the order of what a request meets. */
+import express, { type Express, type RequestHandler } from 'express';
+import helmet from 'helmet';
+import { Refused } from '../domain/refusals.ts';
+import { newId } from '../services/core.ts';
+import { adminRoutes } from './admin/router.ts';
+import { agentRoutes } from './agent/routes.ts';
+import { type Edge, requestId, setFacts, startedAt } from './edge.ts';
+import { gatewayHandler } from './gateway/handler.ts';
+import { oauthRoutes } from './oauth/routes.ts';
+import { metricsHandler, opsRoutes } from './ops.ts';
+import { errorHandler } from './problem.ts';
+
+/** Which room a request belongs to: the label of its metrics, never its path. */
+const roomOf = (path: string): string => {
+  const first = path.split('/', 2)[1] ?? '';
+  return ['v1', 'admin', 'gateway', 'token', 'introspect', 'revoke', 'jwks'].includes(first) ? `/${first}` : 'other';
+};
+
+const identify =
+  (edge: Edge): RequestHandler =>
+  (req, res, next) => {
+    const id = newId(edge.core, 'req');
+    setFacts(req, { id, startedAt: performance.now() });
+    res.setHeader('Request-Id', id);
+    const room = roomOf(req.path);
+    res.once('finish', () => {
+      const ms = performance.now() - startedAt(req);
+      edge.metrics.request(room, res.statusCode, ms / 1000);
+      edge.core.log.debug({ request_id: id, method: req.method, room, status: res.statusCode, ms }, 'request');
+    });
+    edge.limits.admit(req).then(() => next(), next);
+  };
+
+export const createApp = (edge: Edge, options: { trustProxy: readonly string[] }): Express => {
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.enable('case sensitive routing');
+  app.enable('strict routing');
+  app.set('trust proxy', options.trustProxy.length === 0 ? false : [...options.trustProxy]);
+  app.set('query parser', 'simple');
+  app.use(identify(edge));
+
+  // The answers of the gateway are the upstream’s own: Warder adds nothing to what they say.
+  app.use('/gateway', gatewayHandler(edge));
+
+  // An API serves no pages: nothing may be loaded, framed or sniffed.
+  app.use(
+    helmet({
+      contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
+      strictTransportSecurity: edge.core.issuer.startsWith('https:'),
+      referrerPolicy: { policy: 'no-referrer' },
+    }),
+  );
+  app.use(oauthRoutes(edge));
+  app.use('/v1', agentRoutes(edge));
+  app.use('/admin/v1', adminRoutes(edge));
+  app.use(opsRoutes(edge));
+  app.use((_req, _res) => {
+    throw new Refused('not_found', 'there is no such route');
+  });
+  app.use(errorHandler(edge.core.log));
+  return app;
+};
+
+/** For a listener of its own, on an address only the monitoring reaches: no token is asked for. */
+export const createMetricsApp = (edge: Edge): Express => {
+  const app = express();
+  app.disable('x-powered-by');
+  app.get('/metrics', metricsHandler(edge));
+  return app;
+};
+
+export { requestId };

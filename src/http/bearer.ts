@@ -1,0 +1,40 @@
+/** Bearer tokens at protected resources (RFC 6750, from the Authorization header only) and their challenges. */
+import type { Request, Response } from 'express';
+import { Refused } from '../domain/refusals.ts';
+
+const scheme = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i;
+
+/**
+ * @returns the token, or undefined when the request carries no Authorization header
+ * @throws Refused `unauthenticated` when there is one, and it is not a bearer token
+ */
+export const bearerToken = (req: Request): string | undefined => {
+  const header = req.headers.authorization;
+  if (header === undefined) return undefined;
+  const found = scheme.exec(header)?.[1];
+  if (found === undefined) throw new Refused('unauthenticated', 'the Authorization header is not a bearer token');
+  return found;
+};
+
+/** Where RFC 9728 says the metadata of a resource lies: the well-known part stands between host and path. */
+export const resourceMetadataUrl = (issuer: string, resource: string): string => {
+  const url = new URL(issuer);
+  const path = url.pathname === '/' ? '' : url.pathname;
+  return `${url.origin}/.well-known/oauth-protected-resource${path}${resource}`;
+};
+
+/**
+ * The challenge of a 401 (RFC 6750 section 3, RFC 9728 section 5.1). Without credentials there is no `error`.
+ * @param resource `/v1` or `/gateway`
+ */
+export const challenge = (req: Request, res: Response, issuer: string, resource: string, error: Refused): void => {
+  const { code } = error.refusal;
+  const parts = [`resource_metadata="${resourceMetadataUrl(issuer, resource)}"`];
+  if (['unauthenticated', 'revoked', 'expired'].includes(code)) {
+    if (req.headers.authorization !== undefined) parts.unshift('error="invalid_token"');
+    res.setHeader('WWW-Authenticate', `Bearer ${parts.join(', ')}`);
+  } else if (code === 'scope_not_allowed') {
+    parts.unshift('error="insufficient_scope"');
+    res.setHeader('WWW-Authenticate', `Bearer ${parts.join(', ')}`);
+  }
+};

@@ -1,0 +1,52 @@
+/** Reading `application/x-www-form-urlencoded` as RFC 6749 section 3.2 wants it read. */
+import type { Request } from 'express';
+
+/** An OAuth error: its code goes to the client as it is, `status` is 400 unless said otherwise. */
+export class OAuthError extends Error {
+  readonly code: string;
+  readonly status: number;
+  readonly description: string;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(
+    code: string,
+    description: string,
+    options: { status?: number; retryAfterSeconds?: number; cause?: unknown } = {},
+  ) {
+    super(`${code}: ${description}`, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'OAuthError';
+    this.code = code;
+    this.description = description;
+    this.status = options.status ?? 400;
+    this.retryAfterSeconds = options.retryAfterSeconds;
+  }
+}
+
+/** Parameters that may stand more than once (RFC 8707 section 2, RFC 8693 section 2.1). */
+const repeatable = new Set(['resource', 'audience']);
+
+export interface Form {
+  /** A parameter that is not empty: an empty one counts as absent (section 3.1). */
+  get(name: string): string | undefined;
+  all(name: string): string[];
+}
+
+/** @throws OAuthError `invalid_request` for another type of body, or a repeated parameter */
+export const readForm = (req: Request): Form => {
+  if (typeof req.body !== 'string') {
+    throw new OAuthError('invalid_request', 'the body must be application/x-www-form-urlencoded');
+  }
+  const parameters = new URLSearchParams(req.body);
+  for (const name of new Set(parameters.keys())) {
+    if (!repeatable.has(name) && parameters.getAll(name).length > 1) {
+      throw new OAuthError(
+        'invalid_request',
+        `the parameter ${name.slice(0, 40).replace(/[^\x21\x23-\x5b\x5d-\x7e]/g, '?')} is repeated`,
+      );
+    }
+  }
+  return {
+    get: (name) => parameters.get(name) || undefined,
+    all: (name) => parameters.getAll(name).filter((value) => value !== ''),
+  };
+};

@@ -1,0 +1,50 @@
+/** For whoever runs Warder: is it alive, is it ready, how is it doing. */
+import { type RequestHandler, Router } from 'express';
+import { Refused } from '../domain/refusals.ts';
+import { authenticateOperator } from '../services/authenticate.ts';
+import { readiness } from '../services/readiness.ts';
+import { bearerToken } from './bearer.ts';
+import type { Edge } from './edge.ts';
+import { openApi } from './openapi.ts';
+
+export const metricsHandler =
+  (edge: Edge): RequestHandler =>
+  async (_req, res) => {
+    const text = await edge.metrics.registry.metrics();
+    res.setHeader('Content-Type', edge.metrics.registry.contentType);
+    res.end(text);
+  };
+
+export const opsRoutes = (edge: Edge): Router => {
+  const router = Router({ caseSensitive: true, strict: true });
+  router.get('/healthz', (_req, res) => {
+    res.json({ status: 'alive' });
+  });
+  router.get('/readyz', (_req, res) => {
+    const state = readiness(edge.core);
+    if (!state.ready) res.setHeader('Retry-After', '5');
+    res.setHeader('Cache-Control', 'no-store');
+    res.status(state.ready ? 200 : 503).json({ status: state.ready ? 'ready' : 'not_ready', checks: state.checks });
+  });
+  router.get(
+    '/metrics',
+    async (req, res, next) => {
+      const token = bearerToken(req);
+      try {
+        if (token === undefined) throw new Refused('unauthenticated', 'an operator token is needed');
+        authenticateOperator(edge.core, token);
+      } catch (error) {
+        res.setHeader('WWW-Authenticate', 'Bearer');
+        await edge.limits.failed(req);
+        throw error;
+      }
+      next();
+    },
+    metricsHandler(edge),
+  );
+  const description = openApi(edge.core);
+  router.get('/openapi.json', (_req, res) => {
+    res.json(description);
+  });
+  return router;
+};

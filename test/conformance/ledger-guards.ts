@@ -1,0 +1,386 @@
+/** Guards, compare-and-swap, unique rows and budgets: what makes a decision still true in the commit that rests on it. */
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { type FenceFacts, selectorFields } from '../../src/domain/fences.ts';
+import type { Selector } from '../../src/domain/model.ts';
+import type { Changeset, Committed, Guard, LedgerStore, TableName, Write } from '../../src/ports/ledger.ts';
+import * as make from './ledger-rows.ts';
+
+const { accept, changeset, insert, remove, spend, update } = make;
+
+const accepted = (results: Committed[]): number => results.filter((result) => result.ok).length;
+
+/** Facts that every field of {@link selecting} matches. */
+const known: FenceFacts = {
+  agent: 'agt_k',
+  connection: 'con_k',
+  provider: 'prov_k',
+  owners: ['own_then', 'own_now'],
+  subject: 'sub_k',
+  entitlement: 'ent_k',
+  grant: 'grt_k',
+};
+const selecting: { [F in Exclude<keyof Selector, 'everything'>]: string } = {
+  agent: 'agt_k',
+  connection: 'con_k',
+  provider: 'prov_k',
+  owner: 'own_now',
+  subject: 'sub_k',
+  entitlement: 'ent_k',
+  grant: 'grt_k',
+};
+const fields = Object.keys(selecting) as (keyof typeof selecting)[];
+
+export const guardTests = (open: make.OpenLedger): void => {
+  let opened: make.OpenedLedger;
+  let store: LedgerStore;
+  beforeAll(async () => {
+    opened = await open();
+    store = opened.store;
+  });
+  afterAll(() => opened.close());
+
+  const guarded = (...guards: Guard[]): Promise<Committed> => store.ledger.commit({ ...changeset(), guards });
+  const fenceOff = (selector: Selector): Promise<number> =>
+    accept(store.ledger, changeset(insert('fences', make.fence(selector))));
+
+  const versioned: [TableName, () => Write[]][] = [
+    ['agents', () => [insert('agents', make.agent())]],
+    ['operators', () => [insert('operators', make.operator())]],
+    ['connections', () => [insert('connections', make.connection())]],
+    [
+      'secrets',
+      () => {
+        const connection = make.connection();
+        return [insert('secrets', make.secret(connection)), insert('connections', connection)].reverse();
+      },
+    ],
+    [
+      'entitlements',
+      () => {
+        const [agent, connection] = [make.agent(), make.connection()];
+        const entitlement = make.entitlement(agent, connection);
+        return [insert('agents', agent), insert('connections', connection), insert('entitlements', entitlement)];
+      },
+    ],
+    ['grants', () => [insert('grants', make.grant())]],
+    ['agent_tokens', () => [insert('agent_tokens', make.agentToken())]],
+    ['revocations', () => [insert('revocations', make.revocation())]],
+    ['key_encryption_keys', () => [insert('key_encryption_keys', make.keyEncryptionKey())]],
+    ['signing_keys', () => [insert('signing_keys', make.signingKey())]],
+  ];
+  test.each(versioned)('“unchanged” holds on to the version of a row of %s', async (table, writes) => {
+    const made = writes();
+    await accept(store.ledger, changeset(...made));
+    const last = made.at(-1);
+    const id = last?.write === 'insert' ? last.row.id : '';
+    const unchanged = (version: number): Guard => ({ guard: 'unchanged', table, id, version });
+    expect((await guarded(unchanged(1))).ok).toBe(true);
+    expect(await guarded(unchanged(2))).toEqual({ ok: false, why: 'changed', table, id });
+    await accept(store.ledger, changeset({ write: 'update', table, id, set: { version: 2 } } as Write));
+    expect(await guarded(unchanged(1))).toEqual({ ok: false, why: 'changed', table, id });
+    expect((await guarded(unchanged(2))).ok).toBe(true);
+    await accept(store.ledger, changeset({ write: 'delete', table, id } as Write));
+    expect(await guarded(unchanged(2))).toEqual({ ok: false, why: 'changed', table, id });
+  });
+
+  test('every guard of a changeset must hold', async () => {
+    const agent = make.agent();
+    await accept(store.ledger, changeset(insert('agents', agent)));
+    const holds: Guard = { guard: 'unchanged', table: 'agents', id: agent.id, version: 1 };
+    const broken: Guard = { guard: 'unchanged', table: 'agents', id: 'agt_none', version: 1 };
+    expect((await guarded(holds, holds)).ok).toBe(true);
+    expect(await guarded(holds, broken)).toMatchObject({ ok: false, id: 'agt_none' });
+    expect(await guarded(broken, holds)).toMatchObject({ ok: false, id: 'agt_none' });
+  });
+
+  describe('“unfenced”', () => {
+    /** The answer to facts that were decided on just before the fence. */
+    const against = async (selector: Selector, facts: FenceFacts): Promise<boolean> => {
+      const seq = await fenceOff(selector);
+      const result = await guarded({ guard: 'unfenced', since: seq - 1, facts });
+      if (!result.ok) expect(result).toEqual({ ok: false, why: 'fenced', fence: seq });
+      return result.ok;
+    };
+
+    test('covers every field a selector may name', () => {
+      expect(['everything', ...fields].sort()).toEqual([...selectorFields].sort());
+    });
+
+    test.each(fields)('refuses what a fence on %s matches, and nothing else', async (field) => {
+      expect(await against({ [field]: selecting[field] }, known)).toBe(false);
+      expect(await against({ [field]: 'another' }, known)).toBe(true);
+      expect(await against({ [field]: selecting[field] }, make.facts())).toBe(true);
+    });
+
+    test('refuses everything for a fence on everything', async () => {
+      expect(await against({ everything: true }, known)).toBe(false);
+      expect(await against({ everything: true }, make.facts())).toBe(false);
+    });
+
+    test('counts the owner of then and the owner of now', async () => {
+      expect(await against({ owner: 'own_then' }, known)).toBe(false);
+      expect(await against({ owner: 'own_now' }, known)).toBe(false);
+    });
+
+    test('refuses nothing for a fence that names nothing', async () => {
+      expect(await against({}, known)).toBe(true);
+    });
+
+    const pairs = fields.flatMap((one, i) => fields.slice(i + 1).map((two) => [one, two] as const));
+    test.each(pairs)('takes a fence on %s and %s to match only what matches both', async (one, two) => {
+      const both = { [one]: selecting[one], [two]: selecting[two] };
+      expect(await against(both, known)).toBe(false);
+      expect(await against({ ...both, [one]: 'another' }, known)).toBe(true);
+      expect(await against({ ...both, [two]: 'another' }, known)).toBe(true);
+    });
+
+    test('takes a fence on all fields at once to match only what matches all', async () => {
+      expect(await against(selecting, known)).toBe(false);
+      for (const field of fields) expect(await against({ ...selecting, [field]: 'another' }, known)).toBe(true);
+    });
+
+    test('looks at fences newer than `since` only: not at that entry itself, and at all after it', async () => {
+      const agent = make.id('agt');
+      const facts = make.facts({ agent });
+      const first = await fenceOff({ agent });
+      const between = await accept(store.ledger, changeset());
+      const second = await fenceOff({ agent });
+      const since = async (since: number) => guarded({ guard: 'unfenced', since, facts });
+      expect(await since(-1)).toEqual({ ok: false, why: 'fenced', fence: first });
+      expect(await since(first - 1)).toEqual({ ok: false, why: 'fenced', fence: first });
+      expect(await since(first)).toEqual({ ok: false, why: 'fenced', fence: second });
+      expect(await since(between)).toEqual({ ok: false, why: 'fenced', fence: second });
+      expect((await since(second)).ok).toBe(true);
+      expect((await since(second + 1_000_000)).ok).toBe(true);
+    });
+
+    test('is checked against fences of the same batch that came before', async () => {
+      const agent = make.id('agt');
+      const since = (await store.reader.treeHead()).size;
+      const fenced: Changeset = {
+        ...changeset(),
+        guards: [{ guard: 'unfenced', since, facts: make.facts({ agent }) }],
+      };
+      const results = await make.commitTogether(store.ledger, [
+        { ...fenced },
+        changeset(insert('fences', make.fence({ agent }))),
+        { ...fenced },
+      ]);
+      expect(results.map((result) => result.ok)).toEqual([true, true, false]);
+    });
+
+    test('is not refused by the fence of its own changeset', async () => {
+      const agent = make.id('agt');
+      const result = await store.ledger.commit({
+        guards: [{ guard: 'unfenced', since: 0, facts: make.facts({ agent, owners: ['nobody'] }) }],
+        ...changeset(insert('fences', make.fence({ agent }))),
+      });
+      // An everything-fence of an earlier test is older than nothing here: `since` 0 meets it.
+      expect(result).toMatchObject({ ok: false, why: 'fenced' });
+      const { size } = await store.reader.treeHead();
+      const own = await store.ledger.commit({
+        guards: [{ guard: 'unfenced', since: size - 1, facts: make.facts({ agent }) }],
+        ...changeset(insert('fences', make.fence({ agent }))),
+      });
+      expect(own.ok).toBe(true);
+    });
+
+    test('still refuses after the store was opened anew', async () => {
+      const agent = make.id('agt');
+      const seq = await fenceOff({ agent });
+      store = await opened.reopen();
+      expect(await guarded({ guard: 'unfenced', since: seq - 1, facts: make.facts({ agent }) })).toEqual({
+        ok: false,
+        why: 'fenced',
+        fence: seq,
+      });
+    });
+  });
+
+  describe('compare-and-swap', () => {
+    test('of one hundred swaps at once exactly one wins', async () => {
+      const grant = make.grant({ status: 'intended' });
+      await accept(store.ledger, changeset(insert('grants', grant)));
+      const results = await Promise.all(
+        Array.from({ length: 100 }, (_, i) =>
+          store.ledger.commit(
+            changeset(update('grants', grant.id, { status: 'active', reason: `${i}` }, { status: 'intended' })),
+          ),
+        ),
+      );
+      expect(accepted(results)).toBe(1);
+      const winner = results.findIndex((result) => result.ok);
+      expect(await store.reader.grant(grant.id)).toMatchObject({ status: 'active', reason: `${winner}` });
+      const lost = results.filter((result) => !result.ok);
+      expect(lost).toEqual(lost.map(() => ({ ok: false, why: 'changed', table: 'grants', id: grant.id })));
+    });
+
+    test('of one hundred deletions at once exactly one wins', async () => {
+      const used = make.usedOnce();
+      await accept(store.ledger, changeset(insert('used_once', used)));
+      const results = await Promise.all(
+        Array.from({ length: 100 }, () => store.ledger.commit(changeset(remove('used_once', used.id)))),
+      );
+      expect(accepted(results)).toBe(1);
+    });
+
+    test('compares null, text, numbers, booleans and documents, all of those named', async () => {
+      const row = make.revocation({ selector: { agent: 'a', connection: 'c' }, suspend: true, reason: 'r' });
+      await accept(store.ledger, changeset(insert('revocations', row)));
+      const swap = async (from: Partial<typeof row>): Promise<boolean> =>
+        (await store.ledger.commit(changeset(update('revocations', row.id, { upstream_pending: 1 }, from)))).ok;
+      expect(await swap({ grants: null })).toBe(true);
+      expect(await swap({ grants: 0 })).toBe(false);
+      expect(await swap({ suspend: true })).toBe(true);
+      expect(await swap({ suspend: false })).toBe(false);
+      expect(await swap({ reason: 'r', version: 1, completed_at: null })).toBe(true);
+      expect(await swap({ reason: 'r', version: 2, completed_at: null })).toBe(false);
+      expect(await swap({ reason: 'R' })).toBe(false);
+      expect(await swap({ selector: { agent: 'a', connection: 'c' } })).toBe(true);
+      expect(await swap({ selector: { agent: 'a' } })).toBe(false);
+      expect(await swap({})).toBe(true);
+    });
+
+    test('a swap may set the very field it compares', async () => {
+      const row = make.revocation();
+      await accept(store.ledger, changeset(insert('revocations', row)));
+      const complete = (): Promise<Committed> =>
+        store.ledger.commit(changeset(update('revocations', row.id, { completed_at: 5 }, { completed_at: null })));
+      expect((await complete()).ok).toBe(true);
+      expect(await complete()).toEqual({ ok: false, why: 'changed', table: 'revocations', id: row.id });
+    });
+
+    test('a row that is not there can be neither changed nor deleted', async () => {
+      const gone = { ok: false, why: 'changed', table: 'agents', id: 'agt_none' };
+      expect(await store.ledger.commit(changeset(update('agents', 'agt_none', { version: 2 })))).toEqual(gone);
+      expect(await store.ledger.commit(changeset(remove('agents', 'agt_none')))).toEqual(gone);
+    });
+
+    test('a deletion compares too', async () => {
+      const agent = make.agent();
+      await accept(store.ledger, changeset(insert('agents', agent)));
+      expect((await store.ledger.commit(changeset(remove('agents', agent.id, { version: 2 })))).ok).toBe(false);
+      expect((await store.ledger.commit(changeset(remove('agents', agent.id, { version: 1 })))).ok).toBe(true);
+    });
+  });
+
+  describe('rows that are unique', () => {
+    test('of one hundred inserts of one id at once exactly one wins', async () => {
+      const used = make.usedOnce();
+      const results = await Promise.all(
+        Array.from({ length: 100 }, () => store.ledger.commit(changeset(insert('used_once', { ...used })))),
+      );
+      expect(accepted(results)).toBe(1);
+      const lost = results.filter((result) => !result.ok);
+      expect(lost).toEqual(lost.map(() => ({ ok: false, why: 'exists', table: 'used_once' })));
+    });
+
+    test('of one hundred inserts of one name at once exactly one wins', async () => {
+      const name = `taken-${make.unique()}`;
+      const results = await Promise.all(
+        Array.from({ length: 100 }, () => store.ledger.commit(changeset(insert('agents', make.agent({ name }))))),
+      );
+      expect(accepted(results)).toBe(1);
+      const { agents } = await store.reader.snapshot();
+      expect(agents.filter((agent) => agent.name === name)).toHaveLength(1);
+    });
+
+    test('a name may not be taken by renaming either, and is free again after a deletion', async () => {
+      const [one, two] = [make.agent(), make.agent()];
+      await accept(store.ledger, changeset(insert('agents', one), insert('agents', two)));
+      const rename = changeset(update('agents', two.id, { name: one.name }));
+      expect(await store.ledger.commit(rename)).toEqual({ ok: false, why: 'exists', table: 'agents' });
+      await accept(store.ledger, changeset(remove('agents', one.id), update('agents', two.id, { name: one.name })));
+    });
+
+    test('a connection has one secret of a number', async () => {
+      const connection = make.connection();
+      await accept(
+        store.ledger,
+        changeset(insert('connections', connection), insert('secrets', make.secret(connection, { number: 1 }))),
+      );
+      expect(
+        await store.ledger.commit(changeset(insert('secrets', make.secret(connection, { number: 1 })))),
+      ).toEqual({ ok: false, why: 'exists', table: 'secrets' });
+      await accept(store.ledger, changeset(insert('secrets', make.secret(connection, { number: 2 }))));
+    });
+  });
+
+  describe('rows that hang on others', () => {
+    test('a parent that went away refuses its child as changed', async () => {
+      const [agent, connection] = [make.agent(), make.connection()];
+      await accept(store.ledger, changeset(insert('agents', agent), insert('connections', connection)));
+      const orphan = make.entitlement({ id: 'agt_none' }, connection);
+      const result = await store.ledger.commit(changeset(insert('entitlements', orphan)));
+      expect(result).toMatchObject({ ok: false, why: 'changed', table: 'entitlements' });
+      const secret = make.secret({ id: 'con_none' });
+      expect(await store.ledger.commit(changeset(insert('secrets', secret)))).toMatchObject({
+        ok: false,
+        why: 'changed',
+        table: 'secrets',
+      });
+    });
+
+    test('an agent or connection takes its entitlements and secrets with it, and leaves its grants', async () => {
+      const agents = [make.agent(), make.agent()] as const;
+      const connections = [make.connection(), make.connection()] as const;
+      const [byAgent, byConnection, other] = [
+        make.entitlement(agents[0], connections[1]),
+        make.entitlement(agents[1], connections[0]),
+        make.entitlement(agents[1], connections[1]),
+      ];
+      const secret = make.secret(connections[0]);
+      const grant = make.grant({ agent_id: agents[0].id, connection_id: connections[0].id });
+      await accept(
+        store.ledger,
+        changeset(
+          ...agents.map((row) => insert('agents', row)),
+          ...connections.map((row) => insert('connections', row)),
+          ...[byAgent, byConnection, other].map((row) => insert('entitlements', row)),
+          insert('secrets', secret),
+          insert('grants', grant),
+        ),
+      );
+      await accept(store.ledger, changeset(remove('agents', agents[0].id), remove('connections', connections[0].id)));
+      const left = (await store.reader.snapshot()).entitlements.map((row) => row.id);
+      expect([byAgent, byConnection, other].map((row) => left.includes(row.id))).toEqual([false, false, true]);
+      expect(await store.reader.secret(connections[0].id, 1)).toBeUndefined();
+      expect(await store.reader.grant(grant.id)).toEqual(grant);
+    });
+  });
+
+  describe('budgets', () => {
+    test('of two hundred that spend from a budget of ten at once exactly ten do', async () => {
+      const use = make.budgetUse();
+      const spendOnce = (): Promise<Committed> => store.ledger.commit(changeset(spend({ ...use }, 10)));
+      const results = await Promise.all(Array.from({ length: 200 }, spendOnce));
+      expect(accepted(results)).toBe(10);
+      const refused = results.filter((result) => !result.ok);
+      expect(refused).toEqual(refused.map(() => ({ ok: false, why: 'spent', table: 'budget_uses' })));
+      store = await opened.reopen();
+      expect((await spendOnce()).ok).toBe(false);
+      expect(accepted([await store.ledger.commit(changeset(spend({ ...use }, 11)))])).toBe(1);
+    });
+
+    test('what a refused changeset spent is given back', async () => {
+      const use = make.budgetUse();
+      const refused = changeset(spend(use, 1), remove('agents', 'agt_none'));
+      expect((await store.ledger.commit(refused)).ok).toBe(false);
+      expect((await store.ledger.commit(changeset(spend(use, 1)))).ok).toBe(true);
+      expect((await store.ledger.commit(changeset(spend(use, 1)))).ok).toBe(false);
+    });
+
+    test('a changeset may spend twice, and each counts', async () => {
+      const use = make.budgetUse();
+      expect((await store.ledger.commit(changeset(spend(use, 3), spend(use, 3)))).ok).toBe(true);
+      expect((await store.ledger.commit(changeset(spend(use, 3), spend(use, 3)))).ok).toBe(false);
+      expect((await store.ledger.commit(changeset(spend(use, 3)))).ok).toBe(true);
+    });
+
+    test('windows do not share, and a budget of nothing gives nothing', async () => {
+      const [one, two] = [make.budgetUse(), make.budgetUse()];
+      expect((await store.ledger.commit(changeset(spend(one, 1), spend(two, 1)))).ok).toBe(true);
+      expect((await store.ledger.commit(changeset(spend(make.budgetUse(), 0)))).ok).toBe(false);
+    });
+  });
+};
