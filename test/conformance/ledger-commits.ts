@@ -209,17 +209,23 @@ export const commitTests = (open: make.OpenLedger): void => {
   const unsendable = (): void => undefined;
   const malformed: [string, () => Changeset][] = [
     ['a fraction where an integer belongs', () => changeset(insert('used_once', make.usedOnce({ expires_at: 0.5 })))],
-    ['no number where a number belongs', () => changeset(insert('operators', make.operator({ expires_at: Number.NaN })))],
+    [
+      'no number where a number belongs',
+      () => changeset(insert('operators', make.operator({ expires_at: Number.NaN }))),
+    ],
     ['an infinite time', () => changeset(insert('used_once', make.usedOnce({ expires_at: Number.POSITIVE_INFINITY })))],
     ['a grant that outlives its longest life', () => changeset(insert('grants', make.grant({ max_expires_at: 1 })))],
     ['a column that does not exist', () => changeset(insert('agents', { ...make.agent(), extra: 1 } as never))],
     ['a column that is missing', () => changeset(insert('agents', { id: make.id('agt'), name: 'x' } as never))],
     ['an undefined value', () => changeset(insert('agents', make.agent({ purpose: undefined as never })))],
     ['nothing to set', () => changeset(update('agents', 'agt_x', {}))],
-    ['a version guard on a table without versions', () => ({
-      ...changeset(),
-      guards: [{ guard: 'unchanged', table: 'fences', id: 'x', version: 1 }],
-    })],
+    [
+      'a version guard on a table without versions',
+      () => ({
+        ...changeset(),
+        guards: [{ guard: 'unchanged', table: 'fences', id: 'x', version: 1 }],
+      }),
+    ],
     ['an entry that is not Unicode', () => ({ writes: [], audit: [{ ...entry(), body: '"\ud800"' }] })],
     ['a second entry that is not Unicode', () => ({ writes: [], audit: [entry(), { ...entry(), body: '"\ud800"' }] })],
     ['an entry at no time', () => ({ writes: [], audit: [{ ...entry(), at: Number.NaN }] })],

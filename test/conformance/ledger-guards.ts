@@ -51,7 +51,7 @@ export const guardTests = (open: make.OpenLedger): void => {
       'secrets',
       () => {
         const connection = make.connection();
-        return [insert('secrets', make.secret(connection)), insert('connections', connection)].reverse();
+        return [insert('connections', connection), insert('secrets', make.secret(connection))];
       },
     ],
     [
@@ -171,18 +171,12 @@ export const guardTests = (open: make.OpenLedger): void => {
 
     test('is not refused by the fence of its own changeset', async () => {
       const agent = make.id('agt');
-      const result = await store.ledger.commit({
-        guards: [{ guard: 'unfenced', since: 0, facts: make.facts({ agent, owners: ['nobody'] }) }],
-        ...changeset(insert('fences', make.fence({ agent }))),
-      });
-      // An everything-fence of an earlier test is older than nothing here: `since` 0 meets it.
-      expect(result).toMatchObject({ ok: false, why: 'fenced' });
       const { size } = await store.reader.treeHead();
-      const own = await store.ledger.commit({
+      const result = await store.ledger.commit({
         guards: [{ guard: 'unfenced', since: size - 1, facts: make.facts({ agent }) }],
         ...changeset(insert('fences', make.fence({ agent }))),
       });
-      expect(own.ok).toBe(true);
+      expect(result.ok).toBe(true);
     });
 
     test('still refuses after the store was opened anew', async () => {
@@ -299,9 +293,11 @@ export const guardTests = (open: make.OpenLedger): void => {
         store.ledger,
         changeset(insert('connections', connection), insert('secrets', make.secret(connection, { number: 1 }))),
       );
-      expect(
-        await store.ledger.commit(changeset(insert('secrets', make.secret(connection, { number: 1 })))),
-      ).toEqual({ ok: false, why: 'exists', table: 'secrets' });
+      expect(await store.ledger.commit(changeset(insert('secrets', make.secret(connection, { number: 1 }))))).toEqual({
+        ok: false,
+        why: 'exists',
+        table: 'secrets',
+      });
       await accept(store.ledger, changeset(insert('secrets', make.secret(connection, { number: 2 }))));
     });
   });

@@ -181,7 +181,16 @@ export const revocation = (over: Partial<model.Revocation> = {}): model.Revocati
 
 export const keyEncryptionKey = (over: Partial<model.KeyEncryptionKey> = {}): model.KeyEncryptionKey => {
   const number = unique();
-  return { id: `kek_${number}`, number, kms: 'local', wrapped: 'EEEE', state: 'current', version: 1, created_at: now, ...over };
+  return {
+    id: `kek_${number}`,
+    number,
+    kms: 'local',
+    wrapped: 'EEEE',
+    state: 'current',
+    version: 1,
+    created_at: now,
+    ...over,
+  };
 };
 
 export const signingKey = (over: Partial<model.SigningKey> = {}): model.SigningKey => ({
@@ -245,7 +254,12 @@ export const update = <T extends TableName>(
 ): Write => ({ write: 'update', table, id: rowId, set, ...(from ? { from } : {}) }) as Write;
 export const remove = <T extends TableName>(table: T, rowId: string, from?: Partial<Tables[T]>): Write =>
   ({ write: 'delete', table, id: rowId, ...(from ? { from } : {}) }) as Write;
-export const spend = (row: model.BudgetUse, limit: number): Write => ({ write: 'spend', table: 'budget_uses', row, limit });
+export const spend = (row: model.BudgetUse, limit: number): Write => ({
+  write: 'spend',
+  table: 'budget_uses',
+  row,
+  limit,
+});
 
 /** A changeset of these writes with one entry. */
 export const changeset = (...writes: Write[]): Changeset => ({ writes, audit: [entry()] });

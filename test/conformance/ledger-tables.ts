@@ -49,7 +49,11 @@ const samples = (): Samples => {
     connections: [...connections],
     secrets: [
       make.secret(connections[0]),
-      make.secret(connections[1], { number: 3, state: 'retired', sealed: { ...make.secret({ id: '' }).sealed, kek: 9 } }),
+      make.secret(connections[1], {
+        number: 3,
+        state: 'retired',
+        sealed: { ...make.secret({ id: '' }).sealed, kek: 9 },
+      }),
     ],
     entitlements: [
       make.entitlement(agents[0], connections[0], { scopes: [] }),
@@ -81,12 +85,24 @@ const samples = (): Samples => {
     fences: [make.fence({ everything: true }), make.fence({ agent: hostile, subject: hostile })],
     revocations: [
       make.revocation(),
-      make.revocation({ selector: { owner: hostile }, suspend: true, grants: 0, completed_at: make.now, reason: hostile }),
+      make.revocation({
+        selector: { owner: hostile },
+        suspend: true,
+        grants: 0,
+        completed_at: make.now,
+        reason: hostile,
+      }),
     ],
     key_encryption_keys: [make.keyEncryptionKey(), make.keyEncryptionKey({ state: 'previous', wrapped: hostile })],
     signing_keys: [
       make.signingKey(),
-      make.signingKey({ purpose: 'checkpoint', algorithm: 'Ed25519', public_jwk: document(), state: 'next', retire_at: 1 }),
+      make.signingKey({
+        purpose: 'checkpoint',
+        algorithm: 'Ed25519',
+        public_jwk: document(),
+        state: 'next',
+        retire_at: 1,
+      }),
     ],
     used_once: [make.usedOnce(), make.usedOnce({ id: hostile })],
     budget_uses: [make.budgetUse(), make.budgetUse({ used: 12 })],
@@ -125,7 +141,11 @@ const inSnapshot: InSnapshot[] = [
 ];
 
 /** Two tables are never read row by row: a swap that names every field finds the row as it was written. */
-const holdsExactly = async (store: LedgerStore, table: 'used_once' | 'budget_uses', rows: Samples): Promise<boolean> => {
+const holdsExactly = async (
+  store: LedgerStore,
+  table: 'used_once' | 'budget_uses',
+  rows: Samples,
+): Promise<boolean> => {
   const results = await Promise.all(
     rows[table].map((row) => store.ledger.commit(changeset(update(table, row.id, { ...row }, { ...row })))),
   );

@@ -1,0 +1,139 @@
+/** `warder revoke-all`: takes back, with one call, everything that matches. Made for somebody in a hurry. */
+import type { Command } from 'commander';
+import type { Api } from '../api.ts';
+import { confirm, isInteractive } from '../ask.ts';
+import { type JsonOption, leaf, toolsFor } from '../command.ts';
+import type { Context } from '../context.ts';
+import { exitCodes, Failure, usage } from '../failure.ts';
+import { type Screen, shownCount, shownTime } from '../screen.ts';
+import { followRevocation, shownSelector, showOutcome } from './revocation.ts';
+
+interface Selectors {
+  agent?: string;
+  connection?: string;
+  provider?: string;
+  owner?: string;
+  subject?: string;
+  entitlement?: string;
+  everything?: true;
+}
+
+interface RevokeOptions extends JsonOption, Selectors {
+  reason: string;
+  suspend?: true;
+  rotate?: true;
+  dryRun?: true;
+  wait?: true;
+  yes?: true;
+}
+
+/** What is posted to `/admin/v1/revocations`. */
+export interface RevocationBody {
+  selector: Record<string, string | true>;
+  reason: string;
+  suspend?: boolean;
+  dry_run?: boolean;
+}
+
+const selectorOf = ({ everything, agent, connection, provider, owner, subject, entitlement }: Selectors) => {
+  const given = Object.entries({ agent, connection, provider, owner, subject, entitlement });
+  const named = given.flatMap(([field, value]) => (value === undefined ? [] : [[field, value] as const]));
+  if (named.some(([, value]) => value.trim() === '')) throw usage('a selector is empty; nothing was revoked');
+  if (everything && named.length > 0) throw usage('--everything stands alone; nothing was revoked');
+  if (!everything && named.length === 0) {
+    throw usage(
+      'what is to be revoked? --agent, --connection, --provider, --owner, --subject, --entitlement (each narrows),',
+      'or --everything',
+    );
+  }
+  return everything ? { everything } : Object.fromEntries(named);
+};
+
+const dryRun = async (api: Api, screen: Screen, options: JsonOption, body: RevocationBody): Promise<void> => {
+  const answer = await api.call('POST', 'revocations', { body });
+  if (options.json) {
+    screen.json(answer.body);
+    return;
+  }
+  const { fields } = answer;
+  screen.line('Dry run; nothing was changed. This would revoke:');
+  screen.line();
+  const agents = fields.items('agents');
+  const suspended = agents.filter((agent) => agent.flag('would_suspend'));
+  screen.pairs([
+    ['selector', shownSelector(fields.within('selector'))],
+    ['live grants', shownCount(fields.number('grants') ?? 0)],
+    ['upstream', shownCount(fields.within('upstream').number('pending') ?? 0)],
+    ['agents', agents.map((agent) => agent.text('name')).join(' ')],
+    ['suspends', suspended.map((agent) => agent.text('name')).join(' ')],
+  ]);
+};
+
+/**
+ * Posts a revocation, says at once that the fence stands, then follows it.
+ * @throws Failure 1 when it was waited for and something upstream is unrevocable
+ */
+export const revokeAndFollow = async (
+  context: Context,
+  body: RevocationBody,
+  { json, wait }: JsonOption & { wait?: true | undefined },
+): Promise<void> => {
+  const { api, screen } = toolsFor(context);
+  const first = await api.call('POST', 'revocations', { body });
+  if (!json) {
+    const { fields } = first;
+    screen.line(
+      `${screen.paint('bold', 'Revoked.')} Fence ${fields.text('fence')} stands since ` +
+        `${shownTime(fields.text('fenced_at'))} (${fields.text('id')}): no use of what matches succeeds any more.`,
+    );
+  }
+  const last = await followRevocation(api, context, first, wait === true);
+  if (json) screen.json(last.body);
+  else showOutcome(screen, last.fields);
+  const unrevocable = last.fields.within('upstream').number('unrevocable') ?? 0;
+  if (wait && unrevocable > 0) {
+    throw new Failure(exitCodes.failed, [`${shownCount(unrevocable)} credentials could not be revoked upstream`]);
+  }
+};
+
+/** Adds `revoke-all`. */
+export const revokeAllCommand = (program: Command, context: Context): void => {
+  leaf(program, 'revoke-all', 'take everything back that matches, with one call')
+    .option('--agent <name>', 'of this agent')
+    .option('--connection <name>', 'on this connection')
+    .option('--provider <type>', 'on connections of this provider')
+    .option('--owner <owner>', 'of agents of this owner')
+    .option('--subject <person>', 'on behalf of this person')
+    .option('--entitlement <id>', 'under this entitlement')
+    .option('--everything', 'all there is')
+    .requiredOption('--reason <text>', 'why; it is recorded')
+    .option('--suspend', 'suspend the agents it reaches, too')
+    .option('--rotate', 'not in this version')
+    .option('--dry-run', 'only say what it would revoke')
+    .option('--wait', 'wait until the clean-up upstream has ended')
+    .option('--yes', 'do not ask')
+    .action(async (options: RevokeOptions) => {
+      if (options.rotate) {
+        throw usage(
+          '--rotate is not in this version, and nothing was revoked.',
+          'Run it again without --rotate, then replace the secrets: warder connection set-secret NAME --secret …',
+        );
+      }
+      const body: RevocationBody = {
+        selector: selectorOf(options),
+        reason: options.reason,
+        suspend: options.suspend === true,
+        dry_run: options.dryRun === true,
+      };
+      if (options.dryRun) {
+        const { api, screen } = toolsFor(context);
+        await dryRun(api, screen, options, body);
+        return;
+      }
+      if (options.everything && !options.yes && isInteractive(context)) {
+        const sure = await confirm(context, 'This revokes every live grant of every agent, at once. Go on?');
+        if (!sure) throw new Failure(exitCodes.failed, ['not confirmed; nothing was revoked']);
+      }
+      await revokeAndFollow(context, body, options);
+    });
+};

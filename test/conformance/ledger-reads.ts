@@ -1,0 +1,300 @@
+/** Every question of the reader: pages, filters and cursors against a walk over the same rows in memory. */
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import type { AuditRecord } from '../../src/domain/audit-entry.ts';
+import type { Grant } from '../../src/domain/model.ts';
+import type { AuditFilter, GrantFilter, LedgerStore } from '../../src/ports/ledger.ts';
+import * as make from './ledger-rows.ts';
+
+const { accept, changeset, entry, insert, update } = make;
+
+/** A fixed stream of numbers below `limit`, so that a failure is the same next time. */
+const numbers = (seed: number): ((limit: number) => number) => {
+  let state = seed;
+  return (limit) => {
+    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+    return Math.floor((state / 2 ** 31) * limit);
+  };
+};
+
+const newestFirst = <T extends { id: string }>(rows: readonly T[]): T[] =>
+  [...rows].sort((a, b) => (a.id < b.id ? 1 : -1));
+
+/** Walks all pages; each page but the last is full. */
+const walk = async <T, C>(
+  page: (before: C | undefined) => Promise<T[]>,
+  limit: number,
+  cursor: (row: T) => C,
+): Promise<T[]> => {
+  const rows: T[] = [];
+  for (;;) {
+    const last = rows.at(-1);
+    const found = await page(last === undefined ? undefined : cursor(last));
+    expect(found.length).toBeLessThanOrEqual(limit);
+    rows.push(...found);
+    if (found.length < limit) return rows;
+  }
+};
+
+const statuses = ['intended', 'active', 'expired', 'revoked', 'returned', 'aborted', 'unrevocable'] as const;
+
+const makeGrants = (): Grant[] => {
+  const pick = numbers(1);
+  return Array.from({ length: 200 }, () => {
+    const issued = make.now - pick(40) * make.hour - pick(3);
+    return make.grant({
+      issued_at: issued,
+      expires_at: issued + (1 + pick(24)) * make.hour,
+      max_expires_at: issued + 24 * make.hour,
+      agent_id: `agt_${pick(4)}`,
+      connection_id: `con_${pick(3)}`,
+      status: statuses[pick(statuses.length)] ?? 'active',
+      upstream: ([null, 'live', 'gone', 'unrevocable'] as const)[pick(4)] ?? null,
+      revocation_id: [null, 'rev_1', 'rev_2'][pick(3)] ?? null,
+    });
+  });
+};
+
+/** Clusters of neighbours whose times are swapped by up to a minute, with gaps of any length between the clusters. */
+const makeEntries = (): AuditRecord[] => {
+  const pick = numbers(2);
+  const entries: AuditRecord[] = [];
+  let time = make.now;
+  for (let cluster = 0; cluster < 80; cluster += 1) {
+    time += pick(3) === 0 ? pick(1000) : pick(5 * make.minute);
+    for (let i = pick(6); i >= 0; i -= 1) {
+      const agent = pick(4);
+      const connection = pick(3);
+      const grant = pick(20);
+      entries.push(
+        entry({
+          type: ['grant.issued', 'gateway.call', 'agent.created', 'revocation.created'][pick(4)] ?? '',
+          at: time - pick(make.minute),
+          agent: agent === 0 ? undefined : { id: `agt_${agent}`, name: 'a' },
+          connection: connection === 0 ? undefined : { id: `con_${connection}`, name: 'c' },
+          grant: grant > 8 ? undefined : `grt_${grant}`,
+        }),
+      );
+    }
+  }
+  return entries;
+};
+
+export const readTests = (open: make.OpenLedger): void => {
+  let opened: make.OpenedLedger;
+  let store: LedgerStore;
+  const grants = makeGrants();
+  const entries = makeEntries();
+  /** Where `entries` begin. */
+  let first: number;
+  beforeAll(async () => {
+    opened = await open();
+    store = opened.store;
+    await accept(store.ledger, changeset(...grants.map((row) => insert('grants', row))));
+    const seqs = await Promise.all(entries.map((one) => accept(store.ledger, { writes: [], audit: [one] })));
+    first = seqs[0] ?? 0;
+  });
+  afterAll(() => opened.close());
+
+  describe('pages of grants', () => {
+    const times = fc.constantFrom(
+      ...[0, 1, 2, 12, 24, 39, 40, 41, 64].flatMap((hours) => [
+        make.now - hours * make.hour,
+        make.now - hours * make.hour + 1,
+      ]),
+      0,
+      Number.MAX_SAFE_INTEGER,
+    );
+    const filters: fc.Arbitrary<GrantFilter> = fc.record(
+      {
+        agent_id: fc.constantFrom('agt_0', 'agt_1', 'agt_none'),
+        connection_id: fc.constantFrom('con_0', 'con_1'),
+        statuses: fc.subarray([...statuses]),
+        alive_at: times,
+        from: times,
+        to: times,
+      },
+      { requiredKeys: [] },
+    );
+    const pass = (filter: GrantFilter, row: Grant): boolean =>
+      (filter.agent_id === undefined || row.agent_id === filter.agent_id) &&
+      (filter.connection_id === undefined || row.connection_id === filter.connection_id) &&
+      (filter.statuses === undefined || filter.statuses.includes(row.status)) &&
+      (filter.alive_at === undefined || row.expires_at > filter.alive_at) &&
+      (filter.from === undefined || row.issued_at >= filter.from) &&
+      (filter.to === undefined || row.issued_at < filter.to);
+
+    test('put together they are all that pass the filter, newest first, each once', async () => {
+      await fc.assert(
+        fc.asyncProperty(filters, fc.integer({ min: 1, max: 90 }), async (filter, limit) => {
+          const found = await walk(
+            (before) => store.reader.grants(filter, { before, limit }),
+            limit,
+            (row: Grant) => row.id,
+          );
+          expect(found).toEqual(newestFirst(grants.filter((row) => pass(filter, row))));
+        }),
+        { numRuns: 150 },
+      );
+    });
+  });
+
+  describe('pages of the audit log', () => {
+    const times = fc.oneof(
+      fc.nat(entries.length - 1).map((n) => entries[n]?.at ?? 0),
+      fc.nat(entries.length - 1).map((n) => (entries[n]?.at ?? 0) + 1),
+      fc.integer({ min: make.now - make.hour, max: make.now + 6 * make.hour }),
+      fc.constantFrom(0, Number.MAX_SAFE_INTEGER),
+    );
+    const filters: fc.Arbitrary<AuditFilter> = fc.record(
+      {
+        agent_id: fc.constantFrom('agt_1', 'agt_2', 'agt_none'),
+        connection_id: fc.constantFrom('con_1', 'con_2'),
+        grant_id: fc.constantFrom('grt_1', 'grt_2', 'grt_none'),
+        type: fc.constantFrom('grant.issued', 'gateway.call', 'agent.created', 'no.such'),
+        from: times,
+        to: times,
+      },
+      { requiredKeys: [] },
+    );
+    const pass = (filter: AuditFilter, one: AuditRecord): boolean =>
+      (filter.agent_id === undefined || one.agent_id === filter.agent_id) &&
+      (filter.connection_id === undefined || one.connection_id === filter.connection_id) &&
+      (filter.grant_id === undefined || one.grant_id === filter.grant_id) &&
+      (filter.type === undefined || one.type === filter.type) &&
+      (filter.from === undefined || one.at >= filter.from) &&
+      (filter.to === undefined || one.at < filter.to);
+
+    test('put together they are all that pass the filter, newest first, though times are out of order', async () => {
+      await fc.assert(
+        fc.asyncProperty(filters, fc.integer({ min: 1, max: 90 }), async (asked, limit) => {
+          // What the tests before wrote has other types and a time before these.
+          const filter: AuditFilter = { ...asked, from: Math.max(asked.from ?? 0, make.now - make.minute) };
+          const found = await walk(
+            (before: number | undefined) => store.reader.audit(filter, { before, limit }),
+            limit,
+            (row) => row.seq,
+          );
+          const expected = entries
+            .map((one, i) => ({ seq: first + i, body: one.body, one }))
+            .filter(({ one, seq }) => seq >= first && pass(filter, one))
+            .reverse();
+          expect(found.filter((row) => row.seq >= first)).toEqual(expected.map(({ seq, body }) => ({ seq, body })));
+        }),
+        { numRuns: 250 },
+      );
+    });
+
+    test('a range is in order, at most as long as asked, and empty past the end', async () => {
+      const { size } = await store.reader.treeHead();
+      const bodies = entries.map((one, i) => ({ seq: first + i, body: one.body }));
+      expect(await store.reader.auditRange(first, entries.length)).toEqual(bodies);
+      expect(await store.reader.auditRange(first + 3, 5)).toEqual(bodies.slice(3, 8));
+      expect(await store.reader.auditRange(size - 1, 100)).toHaveLength(1);
+      expect(await store.reader.auditRange(size, 100)).toEqual([]);
+    });
+
+    test('the snapshot knows the newest time there is, wherever it stands', async () => {
+      const { newestAt, size } = await store.reader.snapshot();
+      expect(newestAt).toBe(Math.max(...entries.map((one) => one.at)));
+      expect(size).toBe(first + entries.length);
+    });
+  });
+
+  test('a snapshot taken under load is of one moment', async () => {
+    const before = await store.reader.snapshot();
+    const commits = Array.from({ length: 400 }, () => accept(store.ledger, changeset(insert('agents', make.agent()))));
+    const snapshots = await Promise.all(
+      Array.from({ length: 40 }, async (_, i) => {
+        await commits[i * 10];
+        return store.reader.snapshot();
+      }),
+    );
+    await Promise.all(commits);
+    for (const one of snapshots) expect(one.agents.length - before.agents.length).toBe(one.size - before.size);
+  });
+
+  test('intents are listed oldest first, up to the entry asked for and no more than asked for', async () => {
+    const fresh = await open();
+    const { ledger, reader } = fresh.store;
+    const intents = Array.from({ length: 6 }, (_, i) =>
+      make.grant({ status: 'intended', issued_at: make.now + i, upstream: 'live' }),
+    );
+    for (const row of intents) await accept(ledger, changeset(insert('grants', row), insert('grants', make.grant())));
+    const ids = intents.map((row) => row.id);
+    const found = async (upTo: number, limit: number) =>
+      (await reader.intendedGrants(upTo, limit)).map((row) => row.id);
+    expect(await found(intents[5]?.seq ?? 0, 100)).toEqual(ids);
+    expect(await found(intents[3]?.seq ?? 0, 100)).toEqual(ids.slice(0, 4));
+    expect(await found((intents[3]?.seq ?? 0) - 1, 100)).toEqual(ids.slice(0, 3));
+    expect(await found(1000, 2)).toEqual(ids.slice(0, 2));
+    await accept(ledger, changeset(update('grants', ids[0] ?? '', { status: 'aborted' })));
+    expect(await found(1000, 2)).toEqual(ids.slice(1, 3));
+    await fresh.close();
+  });
+
+  test('a drain walks what was issued and is live upstream, by id', async () => {
+    const live = newestFirst(grants.filter((row) => row.upstream === 'live' && row.status !== 'intended')).reverse();
+    const found: Grant[] = [];
+    for (;;) {
+      const page = await store.reader.upstreamGrants(found.at(-1)?.id ?? '', 7);
+      found.push(...page);
+      if (page.length < 7) break;
+    }
+    expect(found).toEqual(live);
+  });
+
+  test('progress counts what a revocation’s clean-up has ended, and how', async () => {
+    for (const revocation of ['rev_1', 'rev_2', 'rev_none']) {
+      const ended = grants.filter((row) => row.revocation_id === revocation);
+      expect(await store.reader.upstreamProgress(revocation)).toEqual({
+        revoked: ended.filter((row) => row.upstream === 'gone').length,
+        unrevocable: ended.filter((row) => row.upstream === 'unrevocable').length,
+      });
+    }
+  });
+
+  test('rows whose time is over are listed from that very millisecond on, at most so many a table', async () => {
+    const fresh = await open();
+    const { ledger, reader } = fresh.store;
+    const at = (offset: number) => ({ expires_at: make.now + offset });
+    const tokens = [-2, -1, 0, 1].map((offset) => make.agentToken(at(offset)));
+    const used = [-1, 0, 1].map((offset) => make.usedOnce(at(offset)));
+    const uses = [0, 1].map((offset) => make.budgetUse(at(offset)));
+    await accept(
+      ledger,
+      changeset(
+        ...tokens.map((row) => insert('agent_tokens', row)),
+        ...used.map((row) => insert('used_once', row)),
+        ...uses.map((row) => insert('budget_uses', row)),
+      ),
+    );
+    const expired = async (limit: number) =>
+      (await reader.expiredRows(make.now, limit)).map((row) => `${row.table} ${row.id}`).sort();
+    expect(await expired(100)).toEqual(
+      [
+        ...tokens.slice(0, 3).map((row) => `agent_tokens ${row.id}`),
+        ...used.slice(0, 2).map((row) => `used_once ${row.id}`),
+        ...uses.slice(0, 1).map((row) => `budget_uses ${row.id}`),
+      ].sort(),
+    );
+    expect((await expired(1)).map((line) => line.split(' ')[0])).toEqual(['agent_tokens', 'budget_uses', 'used_once']);
+    await fresh.close();
+  });
+
+  test('revocations are paged newest first, and those still open are known', async () => {
+    const rows = Array.from({ length: 9 }, (_, i) =>
+      make.revocation({ id: make.id('rev', make.now + i), completed_at: i % 3 === 0 ? make.now : null }),
+    );
+    await accept(store.ledger, changeset(...rows.map((row) => insert('revocations', row))));
+    const found = await walk(
+      (before: string | undefined) => store.reader.revocations({ before, limit: 4 }),
+      4,
+      (row) => row.id,
+    );
+    expect(found).toEqual(newestFirst(rows));
+    expect(newestFirst(await store.reader.openRevocations())).toEqual(
+      newestFirst(rows.filter((row) => row.completed_at === null)),
+    );
+  });
+};
