@@ -5,7 +5,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import canonicalize from 'canonicalize';
+import { canonicalJson } from '../../src/domain/canonical-json.ts';
 import { type KeyService, KmsRefused, KmsUnavailable } from '../../src/ports/kms.ts';
 
 const keyBytes = 32;
@@ -79,7 +79,7 @@ export const openLocalKms = (path: string): KeyService => ({
     const root = readRootKey(path);
     const nonce = randomBytes(nonceBytes);
     const cipher = createCipheriv('aes-256-gcm', root, nonce, { authTagLength: tagBytes });
-    cipher.setAAD(Buffer.from(canonicalize(context) ?? ''));
+    cipher.setAAD(Buffer.from(canonicalJson(context)));
     const sealed = Buffer.concat([nonce, cipher.update(key), cipher.final(), cipher.getAuthTag()]);
     root.fill(0);
     return sealed.toString('base64');
@@ -92,7 +92,7 @@ export const openLocalKms = (path: string): KeyService => ({
       const decipher = createDecipheriv('aes-256-gcm', root, sealed.subarray(0, nonceBytes), {
         authTagLength: tagBytes,
       });
-      decipher.setAAD(Buffer.from(canonicalize(context) ?? ''));
+      decipher.setAAD(Buffer.from(canonicalJson(context)));
       decipher.setAuthTag(sealed.subarray(-tagBytes));
       return Buffer.concat([decipher.update(sealed.subarray(nonceBytes, -tagBytes)), decipher.final()]);
     } catch (error) {

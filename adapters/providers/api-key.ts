@@ -7,7 +7,7 @@ import { compileRule } from '../../src/domain/gateway-rules.ts';
 import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
 import { judgeHost } from '../../src/domain/network-address.ts';
 import type { Provider } from '../../src/ports/provider.ts';
-import { checked, jsonSchemaOf } from './checking.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 
 const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/;
 /** Headers that frame or route a message: a secret in one of them would change what the upstream takes it for. */
@@ -97,6 +97,8 @@ const settings = z
     }
   });
 type Settings = z.infer<typeof settings>;
+const parsed = parsedOnce<Settings>(settings);
+const scopeNames = new WeakMap<Settings, string[]>();
 
 const secret = z.strictObject({
   value: z.string().min(1).max(8192).regex(visibleAscii, 'printable ASCII only: it must fit a header'),
@@ -117,18 +119,23 @@ export const apiKeyProvider: Provider = {
   settingsSchema: jsonSchemaOf(settings),
   checkSettings: (value) => checked<Record<string, unknown>>(settings, value, 'settings'),
   checkSecret: (value) => checked<Record<string, string> | undefined>(secret, value, 'secret'),
-  scopes: (value) => Object.keys(settings.parse(value).scopes),
+  scopes: (value) => {
+    const found = parsed(value);
+    const names = scopeNames.get(found) ?? Object.keys(found.scopes);
+    scopeNames.set(found, names);
+    return names;
+  },
   plan: () => ({ credentialType: 'gateway', handle: null }),
   mint: async () => ({ credential: { type: 'gateway' } }),
   // Nothing was made upstream: the fence is the whole revocation.
   revoke: async () => undefined,
   renew: async () => undefined,
   gatewayRules: (value, scope) => {
-    const { scopes } = settings.parse(value);
+    const { scopes } = parsed(value);
     return Object.hasOwn(scopes, scope) ? (scopes[scope] ?? []) : [];
   },
   gatewayTarget: (connection, held) => {
-    const value = settings.parse(connection.settings);
+    const value = parsed(connection.settings);
     const key = held.fields['value']?.reveal() ?? '';
     const inject = injected(value, key);
     return {

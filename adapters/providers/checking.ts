@@ -12,4 +12,19 @@ export const checked = <T>(schema: z.ZodType<T>, value: unknown, at: string): Ch
   };
 };
 
+/**
+ * Parses settings once for each object: rows in memory are replaced when they change, never changed in place.
+ * @throws z.ZodError for settings that were stored by another version of the schema
+ */
+export const parsedOnce = <T>(schema: z.ZodType<T>): ((settings: object) => T) => {
+  const known = new WeakMap<object, T>();
+  return (settings) => {
+    const found = known.get(settings);
+    if (found !== undefined) return found;
+    const parsed = schema.parse(settings);
+    known.set(settings, parsed);
+    return parsed;
+  };
+};
+
 export const jsonSchemaOf = (schema: z.ZodType): Record<string, unknown> => z.toJSONSchema(schema, { io: 'input' });

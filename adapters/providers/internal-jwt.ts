@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { isName, isScopeName, nameRule, scopeNameRule } from '../../src/domain/names.ts';
 import type { Provider } from '../../src/ports/provider.ts';
-import { checked, jsonSchemaOf } from './checking.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 
 const audience = z.string().min(1).max(500);
 const settings = z.strictObject({
@@ -20,6 +20,8 @@ const settings = z.strictObject({
   introspectors: z.array(z.string().refine(isName, nameRule)).max(100).default([]),
 });
 
+const parsed = parsedOnce<z.infer<typeof settings>>(settings);
+
 const none = z.undefined('this provider signs with Warder’s own key: it takes no secret');
 
 export const internalJwtProvider: Provider = {
@@ -28,7 +30,7 @@ export const internalJwtProvider: Provider = {
   settingsSchema: jsonSchemaOf(settings),
   checkSettings: (value) => checked<Record<string, unknown>>(settings, value, 'settings'),
   checkSecret: (value) => checked<Record<string, string> | undefined>(none, value, 'secret'),
-  scopes: (value) => settings.parse(value).scopes,
+  scopes: (value) => parsed(value).scopes,
   plan: () => ({ credentialType: 'jwt', handle: null }),
   mint: async (request, _plan, context) => {
     // Whole seconds, rounded down: the token never outlives its grant.
@@ -36,7 +38,7 @@ export const internalJwtProvider: Provider = {
     const token = await context.signJwt({
       sub: request.subject ?? request.agent.name,
       client_id: request.agent.name,
-      aud: settings.parse(request.connection.settings).audience,
+      aud: parsed(request.connection.settings).audience,
       scope: request.scopes.join(' '),
       iat: seconds(request.issuedAt),
       exp: seconds(request.expiresAt),

@@ -96,9 +96,10 @@ const causeCode = (error: unknown): string => {
   return errorCode(error instanceof Error && error.cause !== undefined ? error.cause : error);
 };
 
-const parseJson = (body: Uint8Array): unknown => {
+/** @returns the value, or undefined for what is not JSON */
+export const parseJson = (body: Uint8Array | string): unknown => {
   try {
-    return JSON.parse(Buffer.from(body).toString('utf8'));
+    return JSON.parse(typeof body === 'string' ? body : Buffer.from(body).toString('utf8'));
   } catch {
     return undefined;
   }
@@ -112,9 +113,14 @@ const refusal = (status: number, body: Uint8Array, url: string): Failure => {
     return failed(`${url} answered HTTP ${status}, which is ${why}; check WARDER_URL`);
   }
   const requestId = problem.maybe('request_id');
+  const detail = problem.maybe('detail') ?? problem.maybe('title') ?? `HTTP ${status}`;
   const lines = [
-    `error: ${problem.maybe('detail') ?? problem.maybe('title') ?? `HTTP ${status}`}`,
-    ...problem.texts('problems').map((line) => `  - ${line}`),
+    detail,
+    // A single problem is the detail already.
+    ...problem
+      .texts('problems')
+      .filter((line) => line !== detail)
+      .map((line) => `  - ${line}`),
     `code: ${problem.text('code')}`,
     ...(requestId ? [`request_id: ${requestId}`] : []),
   ];
@@ -168,9 +174,9 @@ export const connectApi = ({ env, version }: Pick<Context, 'env' | 'version'>): 
   const headers = { authorization: `Bearer ${brokerToken(env)}`, 'user-agent': `warder-cli/${version}` };
   const target = (path: string, query: Query = {}): string => {
     const given = Object.entries(query).flatMap(([name, value]) =>
-      value === undefined ? [] : [[name, String(value)]],
+      value === undefined ? [] : [[name, String(value)] as const],
     );
-    return `${url}/admin/v1/${path}${given.length > 0 ? `?${new URLSearchParams(given)}` : ''}`;
+    return `${url}/admin/v1/${path}${given.length > 0 ? `?${new URLSearchParams(Object.fromEntries(given))}` : ''}`;
   };
   return {
     url,

@@ -74,10 +74,10 @@ export const presentList = async (
   do {
     const size = Math.min(pageSize, wanted - items.length);
     const { fields } = await api.call('GET', path, { query: { ...query, limit: size, cursor: next } });
-    const page = fields.items('items');
-    items.push(...page);
-    next = fields.maybe('next_cursor');
-    if (page.length === 0) break;
+    items.push(...fields.items('items'));
+    // A page may be empty and have a next one: the broker looks at so many rows a request, whatever they match.
+    const following = fields.maybe('next_cursor');
+    next = following === next ? undefined : following;
   } while (next !== undefined && items.length < wanted);
   if (items.length === 0) screen.note('none');
   else show(items);

@@ -23,6 +23,8 @@ export interface Fields {
   names(): string[];
   /** The value under a name as compact JSON. */
   json(name: string): string;
+  /** A text exactly as it came, '' when there is none: for passing on, never for a terminal. */
+  raw(name: string): string;
 }
 
 const scalar = (value: unknown): string =>
@@ -50,5 +52,9 @@ export const fieldsOf = (value: unknown): Fields => {
     has: (name) => held.get(name) !== undefined && held.get(name) !== null,
     names: () => [...held.keys()].map(printable),
     json: (name) => printable(JSON.stringify(held.get(name)) ?? ''),
+    raw: (name) => {
+      const found = held.get(name);
+      return typeof found === 'string' ? found : '';
+    },
   };
 };

@@ -7,7 +7,7 @@
  * confirmed them; then everything that needs a secret is refused until it answers again.
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import canonicalize from 'canonicalize';
+import { canonicalJson } from '../domain/canonical-json.ts';
 import type { KeyEncryptionKey, SealedBox } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -174,6 +174,6 @@ export class Keyring {
   }
 
   #aad(context: BoxContext, kek: number): string {
-    return canonicalize({ ...context, kek: String(kek) }) ?? '';
+    return canonicalJson({ ...context, kek: String(kek) });
   }
 }

@@ -140,7 +140,8 @@ class GroupCommit implements Ledger {
   #send(): void {
     this.#thread.postMessage({
       kind: 'apply',
-      batch: this.#syncing.map((entry) => entry.changeset),
+      // As JSON: a fifth of the price of a structured clone of many small objects.
+      batch: JSON.stringify(this.#syncing.map((entry) => entry.changeset)),
     } satisfies ToWriter);
     const batch = this.#syncing;
     // An answer that came while this thread was busy is heard first: timers run before messages, setImmediate after.
@@ -242,7 +243,7 @@ class GroupCommit implements Ledger {
 
 const isSendable = (entry: Waiting): boolean => {
   try {
-    structuredClone(entry.changeset);
+    JSON.stringify(entry.changeset);
     return true;
   } catch (error) {
     entry.reject(new MalformedChangeset('the ledger takes plain data only', { cause: error }));

@@ -21,7 +21,7 @@ export interface WriterData {
   migrationsFolder: string;
   now: number;
 }
-export type ToWriter = { kind: 'apply'; batch: Changeset[] } | { kind: 'close' };
+export type ToWriter = { kind: 'apply'; batch: string } | { kind: 'close' };
 export type FromWriter =
   | { kind: 'ready' }
   | { kind: 'applied'; results: Outcome[] }
@@ -59,9 +59,10 @@ const reopen = (): Writer => {
   return fresh;
 };
 
-const apply = (batch: Changeset[]): FromWriter => {
+const apply = (json: string): FromWriter => {
   try {
     writer ??= reopen();
+    const batch: Changeset[] = JSON.parse(json);
     const results = writer.apply(batch);
     durable = writer.size;
     return { kind: 'applied', results };

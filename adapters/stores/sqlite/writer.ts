@@ -58,6 +58,11 @@ export class Writer {
   readonly #insertNode: Database.Statement;
   readonly #saveHead: Database.Statement;
   readonly #fencesSince: Database.Statement;
+  readonly #begin: Database.Statement;
+  readonly #commit: Database.Statement;
+  readonly #save: Database.Statement;
+  readonly #release: Database.Statement;
+  readonly #undo: Database.Statement;
   #frontier: Frontier;
   #newestFence: number;
 
@@ -70,6 +75,11 @@ export class Writer {
     this.#insertNode = db.prepare('INSERT INTO tree_nodes (level, position, hash) VALUES (?, ?, ?)');
     this.#saveHead = db.prepare('UPDATE tree_head SET size = ?, frontier = ? WHERE only = 1');
     this.#fencesSince = db.prepare('SELECT * FROM fences WHERE seq > ? ORDER BY seq');
+    this.#begin = db.prepare('BEGIN IMMEDIATE');
+    this.#commit = db.prepare('COMMIT');
+    this.#save = db.prepare('SAVEPOINT changeset');
+    this.#release = db.prepare('RELEASE changeset');
+    this.#undo = db.prepare('ROLLBACK TO changeset');
     this.#frontier = this.#readFrontier();
     this.#newestFence = this.#readNewestFence();
   }
@@ -88,10 +98,10 @@ export class Writer {
     const frontier = this.#copyOfFrontier();
     const newestFence = this.#newestFence;
     try {
-      this.#db.exec('BEGIN IMMEDIATE');
+      this.#begin.run();
       const results = batch.map((changeset) => this.#applyOne(changeset));
       this.#saveHead.run(this.#frontier.size, encodeFrontier(this.#frontier));
-      this.#db.exec('COMMIT');
+      this.#commit.run();
       return results;
     } catch (error) {
       this.#frontier = frontier;
@@ -108,7 +118,7 @@ export class Writer {
   #applyOne(changeset: Changeset): Outcome {
     const before = this.#copyOfFrontier();
     const seq = before.size;
-    this.#db.exec('SAVEPOINT changeset');
+    this.#save.run();
     try {
       if (changeset.audit.length === 0) throw new RangeError('a changeset has at least one audit entry');
       for (const guard of changeset.guards ?? []) this.#check(guard);
@@ -118,12 +128,12 @@ export class Writer {
       const refused = error instanceof Refusal;
       // Anything else is the store's own trouble and ends the batch; SQLite may have rolled all of it back already.
       if (!refused && !isMalformed(error)) throw error;
-      this.#db.exec('ROLLBACK TO changeset');
-      this.#db.exec('RELEASE changeset');
+      this.#undo.run();
+      this.#release.run();
       this.#frontier = before;
       return refused ? { ok: false, ...error.refusal } : { ok: false, why: 'malformed', message: error.message };
     }
-    this.#db.exec('RELEASE changeset');
+    this.#release.run();
     for (const write of changeset.writes) if (write.table === 'fences') this.#newestFence = seq;
     return { ok: true, seq };
   }

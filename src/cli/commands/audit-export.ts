@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { type AuditFilters, auditQuery, withAuditFilters } from '../audit-filters.ts';
 import { type JsonOption, leaf, toolsFor } from '../command.ts';
 import type { Context, Output } from '../context.ts';
-import { errorCode, exitCodes, failed, Failure, usage } from '../failure.ts';
+import { errorCode, exitCodes, Failure, failed, usage } from '../failure.ts';
 import { type Progress, progressOn, shownCount } from '../screen.ts';
-import { type AuditFilters, auditQuery, withAuditFilters } from './audit.ts';
 
 interface ExportOptions extends JsonOption, AuditFilters {
   format: 'jsonl' | 'csv';

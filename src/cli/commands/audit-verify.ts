@@ -14,9 +14,11 @@ import {
   type VerifyOptions,
   verifyAuditExport,
 } from '../../services/verify-audit.ts';
+import { parseJson } from '../api.ts';
 import { type JsonOption, leaf, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';
 import { errorCode, exitCodes, Failure, failed, usage } from '../failure.ts';
+import { fieldsOf } from '../fields.ts';
 import { printable } from '../sanitise.ts';
 import { progressOn, type Screen, screenOf, shownCount } from '../screen.ts';
 
@@ -31,7 +33,8 @@ const readAheadBytes = 256 * 1024;
 const trustedKey = (text: string | undefined): VerifierKey | undefined => {
   if (text === undefined) return undefined;
   const parsed = parseVerifierKey(text.trim());
-  if (!parsed.ok) throw usage(`--key is no verifier key (${parsed.problem}): name+hash+base64, as in \`key\` of a checkpoint`);
+  if (!parsed.ok)
+    throw usage(`--key is no verifier key (${parsed.problem}): name+hash+base64, as in \`key\` of a checkpoint`);
   return parsed.value;
 };
 
@@ -44,15 +47,9 @@ const readCheckpoint = (path: string): KnownCheckpoint => {
     throw usage(`--checkpoint: ${path} cannot be read (${errorCode(error)})`);
   }
   if (!text.startsWith('{')) return { source: path, note: text };
-  try {
-    const parsed: unknown = JSON.parse(text);
-    if (typeof parsed === 'object' && parsed !== null && 'checkpoint' in parsed) {
-      return { source: path, note: String(parsed.checkpoint) };
-    }
-  } catch {
-    // Said below, in the same words as for JSON that is something else.
-  }
-  throw usage(`--checkpoint: ${path} holds no checkpoint`);
+  const note = fieldsOf(parseJson(text)).raw('checkpoint');
+  if (note === '') throw usage(`--checkpoint: ${path} holds no checkpoint`);
+  return { source: path, note };
 };
 
 const checkpointName = (source: string): string =>
@@ -141,11 +138,9 @@ const fromBroker = async (
 ): Promise<{ source: AsyncIterable<Uint8Array>; checkpoint: KnownCheckpoint }> => {
   const { api } = toolsFor(context);
   const answer = await api.call('GET', 'audit/checkpoint');
-  const parsed: unknown = JSON.parse(Buffer.from(answer.body).toString('utf8'));
-  const note = typeof parsed === 'object' && parsed !== null && 'checkpoint' in parsed ? parsed.checkpoint : '';
   return {
     source: await api.stream('audit/export', { format: 'jsonl' }),
-    checkpoint: { source: 'the broker', note: String(note) },
+    checkpoint: { source: 'the broker', note: answer.fields.raw('checkpoint') },
   };
 };
 

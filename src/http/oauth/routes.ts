@@ -131,9 +131,10 @@ const introspectionEndpoint =
     const form = readForm(req);
     const agent = await authenticateClient(edge, req, form);
     edge.core.keyring.requireUnsealed();
-    if (agent.status !== 'active') throw new OAuthError('unauthorized_client', 'this agent is suspended');
+    const token = tokenOf(form);
     noStore(res);
-    res.json(await introspect(edge.core, agent, tokenOf(form)));
+    // A suspended client learns nothing, in the same words as about a token that is not its own.
+    res.json(agent.status === 'active' ? await introspect(edge.core, agent, token) : { active: false });
   };
 
 const revocationEndpoint =
