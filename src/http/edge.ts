@@ -1,4 +1,5 @@
 /** What the edge's rooms share: the core, and the few things that live at the edge only. */
+import type { IncomingMessage } from 'node:http';
 import type { Request } from 'express';
 import type { Upstream } from '../ports/upstream.ts';
 import type { ClientAuthenticator } from '../services/authenticate-client.ts';
@@ -23,14 +24,16 @@ export interface RequestFacts {
   startedAt: number;
 }
 
-const facts = new WeakMap<object, RequestFacts>();
+/** A property, not a map beside it: this is read on every request, several times. */
+const factsKey = Symbol('facts');
+type WithFacts = IncomingMessage & { [factsKey]?: RequestFacts };
 
-export const setFacts = (req: object, value: RequestFacts): void => {
-  facts.set(req, value);
+export const setFacts = (req: WithFacts, value: RequestFacts): void => {
+  req[factsKey] = value;
 };
 
-export const requestId = (req: object): string => facts.get(req)?.id ?? 'req_unknown';
-export const startedAt = (req: object): number => facts.get(req)?.startedAt ?? 0;
+export const requestId = (req: WithFacts): string => req[factsKey]?.id ?? 'req_unknown';
+export const startedAt = (req: WithFacts): number => req[factsKey]?.startedAt ?? 0;
 
 /** The address of the peer, or of the client where a trusted proxy names it (WARDER_TRUST_PROXY). */
 export const addressOf = (req: Request): string => req.ip ?? req.socket.remoteAddress ?? 'unknown';

@@ -1,7 +1,6 @@
-/** Limits that act before anything is parsed: rates, sizes, depth. */
-import express, { type Request, type RequestHandler } from 'express';
+/** Rates, before anything is read. */
+import type { Request } from 'express';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
-import { dangerousKey, isShallow } from '../domain/json-limits.ts';
 import { Refused } from '../domain/refusals.ts';
 import { addressOf } from './edge.ts';
 
@@ -39,37 +38,3 @@ const consume = async (limiter: RateLimiterMemory, key: string): Promise<void> =
     throw new Refused('rate_limited', 'too many requests from this address', { retryAfterSeconds: 1 });
   }
 };
-
-/** JSON bodies: at most `limitBytes`, uncompressed, shallow, without keys that reach a prototype. */
-export const jsonBody = (limitBytes: number): RequestHandler[] => [
-  (req, _res, next) => {
-    const hasBody =
-      req.headers['content-length'] !== '0' && ('content-length' in req.headers || 'transfer-encoding' in req.headers);
-    if (hasBody && !req.is('application/json')) {
-      next(new Refused('unsupported_media_type', 'the body must be application/json'));
-      return;
-    }
-    next();
-  },
-  express.json({
-    limit: limitBytes,
-    inflate: false,
-    strict: true,
-    verify: (_req, _res, bytes) => {
-      if (!isShallow(bytes)) throw new Error('nested too deeply');
-    },
-  }),
-  (req, _res, next) => {
-    const key = dangerousKey(req.body);
-    next(key === undefined ? undefined : new Refused('invalid_request', `the key ${key} is not allowed`));
-  },
-];
-
-/** Forms of the OAuth endpoints, kept as text: repeated parameters must be seen (RFC 6749 section 3.2). */
-export const formBody = (limitBytes: number): RequestHandler =>
-  express.text({
-    limit: limitBytes,
-    inflate: false,
-    type: 'application/x-www-form-urlencoded',
-    defaultCharset: 'utf-8',
-  });

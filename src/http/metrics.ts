@@ -11,6 +11,8 @@ export class EdgeMetrics {
   readonly #requests: Histogram<'route' | 'status'>;
   readonly #bytes: Counter<'connection' | 'direction'>;
   readonly #commits: Histogram;
+  /** Labelled once: looking labels up costs more than counting. */
+  readonly #children = new Map<string, { observe(seconds: number): void }>();
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });
@@ -37,7 +39,13 @@ export class EdgeMetrics {
 
   /** @param route the pattern, never the path: labels must stay few */
   request(route: string, status: number, seconds: number): void {
-    this.#requests.observe({ route, status: `${Math.floor(status / 100)}xx` }, seconds);
+    const key = `${route} ${Math.floor(status / 100)}`;
+    let child = this.#children.get(key);
+    if (!child) {
+      child = this.#requests.labels({ route, status: `${Math.floor(status / 100)}xx` });
+      this.#children.set(key, child);
+    }
+    child.observe(seconds);
   }
 
   gatewayBytes(connection: string, bytesIn: number, bytesOut: number): void {
@@ -67,8 +75,13 @@ export class EdgeMetrics {
       labelNames: ['type'],
       registers: [this.registry],
     });
+    const counters = new Map<string, { inc(): void }>();
     core.ledger.onCommitted((changeset) => {
-      for (const entry of changeset.audit) entries.inc({ type: entry.type });
+      for (const { type } of changeset.audit) {
+        const counter = counters.get(type) ?? entries.labels({ type });
+        counters.set(type, counter);
+        counter.inc();
+      }
     });
     const gauge = (name: string, help: string, value: () => number): void => {
       new Gauge({

@@ -6,6 +6,7 @@ import { readiness } from '../services/readiness.ts';
 import { bearerToken } from './bearer.ts';
 import type { Edge } from './edge.ts';
 import { openApi } from './openapi.ts';
+import { sendJson } from './reply.ts';
 
 export const metricsHandler =
   (edge: Edge): RequestHandler =>
@@ -18,13 +19,13 @@ export const metricsHandler =
 export const opsRoutes = (edge: Edge): Router => {
   const router = Router({ caseSensitive: true, strict: true });
   router.get('/healthz', (_req, res) => {
-    res.json({ status: 'alive' });
+    sendJson(res, 200, { status: 'alive' });
   });
   router.get('/readyz', (_req, res) => {
     const state = readiness(edge.core);
     if (!state.ready) res.setHeader('Retry-After', '5');
     res.setHeader('Cache-Control', 'no-store');
-    res.status(state.ready ? 200 : 503).json({ status: state.ready ? 'ready' : 'not_ready', checks: state.checks });
+    sendJson(res, state.ready ? 200 : 503, { status: state.ready ? 'ready' : 'not_ready', checks: state.checks });
   });
   router.get(
     '/metrics',
@@ -44,7 +45,7 @@ export const opsRoutes = (edge: Edge): Router => {
   );
   const description = openApi(edge.core);
   router.get('/openapi.json', (_req, res) => {
-    res.json(description);
+    sendJson(res, 200, description);
   });
   return router;
 };

@@ -3,6 +3,7 @@ import type { ErrorRequestHandler, Request, Response } from 'express';
 import { type Refusal, type RefusalCode, Refused, refusalStatus } from '../domain/refusals.ts';
 import type { Log } from '../ports/log.ts';
 import { requestId } from './edge.ts';
+import { sendJson } from './reply.ts';
 
 const titles: Partial<Record<RefusalCode, string>> = {
   invalid_request: 'The request is not valid',
@@ -12,17 +13,9 @@ const titles: Partial<Record<RefusalCode, string>> = {
 
 const internal: Refusal = { code: 'internal', detail: 'something went wrong here; the request id is in the log' };
 
-/** What body-parser and Express throw, by their `type` or status. */
+/** What Express throws for a request it cannot read (a path that does not decode), by its status. */
 const foreign = (error: unknown): Refusal | undefined => {
-  if (typeof error !== 'object' || error === null) return undefined;
-  const type = 'type' in error ? error.type : undefined;
-  if (type === 'entity.too.large') return { code: 'too_large', detail: 'the body is too large' };
-  if (type === 'encoding.unsupported' || type === 'charset.unsupported') {
-    return { code: 'unsupported_media_type', detail: 'the body must be plain UTF-8 without compression' };
-  }
-  if (type === 'entity.parse.failed') return { code: 'invalid_request', detail: 'the body is not valid JSON' };
-  if (type === 'entity.verify.failed') return { code: 'invalid_request', detail: 'the body is nested too deeply' };
-  const status = 'status' in error ? error.status : undefined;
+  const status = typeof error === 'object' && error !== null && 'status' in error ? error.status : undefined;
   if (typeof status === 'number' && status >= 400 && status < 500) {
     return { code: 'invalid_request', detail: 'the request could not be read' };
   }
@@ -66,7 +59,9 @@ export const sendProblem = (req: Request, res: Response, error: unknown): void =
   res.setHeader('Cache-Control', 'no-store');
   // Tells Warder's own answers from those of an upstream, where both pass the same way.
   res.setHeader('Warder-Error', refusal.code);
-  res.status(problem.status).type('application/problem+json').send(JSON.stringify(problem));
+  // What was not read of a body stays unread: the connection ends with this answer.
+  if (!req.complete) res.setHeader('Connection', 'close');
+  sendJson(res, problem.status, problem, 'application/problem+json');
 };
 
 /** Express's last handler. */

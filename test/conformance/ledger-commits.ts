@@ -19,7 +19,7 @@ export const commitTests = (open: make.OpenLedger): void => {
     const fresh = await open();
     const snapshot = await fresh.store.reader.snapshot();
     expect(snapshot).toMatchObject({ size: 0, newestAt: 0, agents: [], operators: [], connections: [], fences: [] });
-    expect(await fresh.store.reader.auditRange(0, 10)).toEqual([]);
+    expect(await fresh.store.reader.auditRange({}, 0, 10, 10)).toEqual([]);
     expect(fresh.store.ledger.trouble()).toBeUndefined();
     expect(await accept(fresh.store.ledger, changeset())).toBe(0);
     await fresh.close();
@@ -41,7 +41,9 @@ export const commitTests = (open: make.OpenLedger): void => {
     const snapshot = await store.reader.snapshot();
     expect(snapshot.agents).toContainEqual(agent);
     expect(snapshot.connections).toContainEqual(connection);
-    expect(await store.reader.auditRange(seq, 2)).toEqual(audit.map((one, i) => ({ seq: seq + i, body: one.body })));
+    expect(await store.reader.auditRange({}, seq, seq + 2, 2)).toEqual(
+      audit.map((one, i) => ({ seq: seq + i, body: one.body })),
+    );
   });
 
   test('a refused changeset leaves no row, no entry and no number', async () => {
@@ -110,7 +112,7 @@ export const commitTests = (open: make.OpenLedger): void => {
     const accepted = changesets.filter((_, i) => i % 2 === 1);
     const seqs = results.flatMap((result) => (result.ok ? [result.seq] : []));
     expect(seqs).toEqual(accepted.map((_, i) => start + 2 + 2 * i));
-    const stored = await store.reader.auditRange(start + 2, 1000);
+    const stored = await store.reader.auditRange({}, start + 2, start + 1000, 1000);
     expect(stored.map((one) => one.body)).toEqual(accepted.flatMap((one) => one.audit.map((record) => record.body)));
     const kept = new Set((await store.reader.expiredRows(make.now + make.hour, 10_000)).map((row) => row.id));
     expect(rows.map((row) => kept.has(row.id))).toEqual(rows.map((_, i) => i % 2 === 1));
@@ -206,7 +208,8 @@ export const commitTests = (open: make.OpenLedger): void => {
     expect(stale).toEqual([]);
   });
 
-  const unsendable = (): void => undefined;
+  const endless: Record<string, unknown> = {};
+  endless['self'] = endless;
   const malformed: [string, () => Changeset][] = [
     ['a fraction where an integer belongs', () => changeset(insert('used_once', make.usedOnce({ expires_at: 0.5 })))],
     [
@@ -230,7 +233,15 @@ export const commitTests = (open: make.OpenLedger): void => {
     ['a second entry that is not Unicode', () => ({ writes: [], audit: [entry(), { ...entry(), body: '"\ud800"' }] })],
     ['an entry at no time', () => ({ writes: [], audit: [{ ...entry(), at: Number.NaN }] })],
     ['no entry', () => ({ writes: [insert('used_once', make.usedOnce())], audit: [] as never })],
-    ['a function', () => changeset(insert('connections', make.connection({ settings: { unsendable } })))],
+    ['a document without an end', () => changeset(insert('connections', make.connection({ settings: endless })))],
+    [
+      'a swap from nothing in particular',
+      () => changeset(update('agents', 'x', { version: 2 }, { version: undefined as never })),
+    ],
+    [
+      'a fence guard since no entry',
+      () => ({ ...changeset(), guards: [{ guard: 'unfenced', since: Number.NaN, facts: make.facts() }] }),
+    ],
   ];
   test.each(malformed)('a changeset with %s is rejected alone, and the ledger goes on', async (_, build) => {
     const before = await store.reader.snapshot();

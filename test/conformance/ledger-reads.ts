@@ -179,7 +179,12 @@ export const readTests = (open: make.OpenLedger): void => {
             .map((one, i) => ({ seq: first + i, body: one.body, one }))
             .filter(({ one, seq }) => seq >= first && pass(filter, one))
             .reverse();
-          expect(found.filter((row) => row.seq >= first)).toEqual(expected.map(({ seq, body }) => ({ seq, body })));
+          const stored = expected.map(({ seq, body }) => ({ seq, body }));
+          expect(found.filter((row) => row.seq >= first)).toEqual(stored);
+          const part = stored.filter((row) => row.seq >= first + limit && row.seq < first + 3 * limit).reverse();
+          expect(await store.reader.auditRange(filter, first + limit, first + 3 * limit, limit)).toEqual(
+            part.slice(0, limit),
+          );
         }),
         { numRuns: 250 },
       );
@@ -188,10 +193,12 @@ export const readTests = (open: make.OpenLedger): void => {
     test('a range is in order, at most as long as asked, and empty past the end', async () => {
       const { size } = await store.reader.treeHead();
       const bodies = entries.map((one, i) => ({ seq: first + i, body: one.body }));
-      expect(await store.reader.auditRange(first, entries.length)).toEqual(bodies);
-      expect(await store.reader.auditRange(first + 3, 5)).toEqual(bodies.slice(3, 8));
-      expect(await store.reader.auditRange(size - 1, 100)).toHaveLength(1);
-      expect(await store.reader.auditRange(size, 100)).toEqual([]);
+      const { reader } = store;
+      expect(await reader.auditRange({}, first, first + entries.length, 10_000)).toEqual(bodies);
+      expect(await reader.auditRange({}, first + 3, first + 8, 100)).toEqual(bodies.slice(3, 8));
+      expect(await reader.auditRange({}, first + 3, size, 5)).toEqual(bodies.slice(3, 8));
+      expect(await reader.auditRange({}, size - 1, size + 100, 100)).toHaveLength(1);
+      expect(await reader.auditRange({}, size, size + 100, 100)).toEqual([]);
     });
 
     test('the snapshot knows the newest time there is, wherever it stands', async () => {

@@ -285,5 +285,5 @@ export const commitTogether = async (ledger: Ledger, changesets: Changeset[]) =>
 /** The bodies of all entries, in order. */
 export const allBodies = async (store: LedgerStore): Promise<string[]> => {
   const { size } = await store.reader.treeHead();
-  return (await store.reader.auditRange(0, size)).map((stored) => stored.body);
+  return (await store.reader.auditRange({}, 0, size, size)).map((stored) => stored.body);
 };

@@ -34,8 +34,6 @@ export type DirectReader = {
 
 /** Entries get their time before the ledger orders them: neighbours may be swapped by this much, never more. */
 const disorderMs = 60_000;
-/** And by this many places: far more than can wait for the disk at once. */
-const disorderEntries = 100_000;
 
 /** @returns whether all that `narrow` matches is matched by `wide` too, as far as their fields tell */
 const covers = (wide: model.Selector, narrow: model.Selector): boolean => {
@@ -101,23 +99,27 @@ export const makeReader = (db: Database.Database): DirectReader => {
   const entries = (query: CompiledQuery): StoredEntry[] =>
     rows(query).map((row) => ({ seq: Number(row['seq']), body: String(row['body']) }));
 
-  /** @returns undefined when the filter's time range holds no entry */
   const filtered = (filter: AuditFilter) => {
     let query = compiler.selectFrom('audit').select(['seq', 'body']).where('body', 'is not', null);
     if (filter.agent_id !== undefined) query = query.where('agent_id', '=', filter.agent_id);
     if (filter.connection_id !== undefined) query = query.where('connection_id', '=', filter.connection_id);
     if (filter.grant_id !== undefined) query = query.where('grant_id', '=', filter.grant_id);
-    if (filter.type !== undefined) query = query.where('type', '=', filter.type);
-    // Times narrow the sequence numbers first, so that a day of a long history is not searched for from its end.
-    const firstAt = db.prepare('SELECT seq FROM audit WHERE at >= ? ORDER BY at LIMIT 1').pluck();
+    if (filter.type !== undefined) {
+      query = query.where('type', '=', filter.type);
+      if (!everydayTypes.includes(filter.type)) query = query.where(isRareType);
+    }
+    // Times narrow the sequence numbers first, so that a day of a long history is not searched for from its end: what
+    // is older than `from` by more than the disorder has all that match behind it, and the reverse for `to`.
     if (filter.from !== undefined) {
-      const first = firstAt.get(filter.from - disorderMs);
-      if (first === undefined) return undefined;
-      query = query.where('seq', '>=', Number(first) - disorderEntries).where('at', '>=', filter.from);
+      const older = db.prepare('SELECT seq FROM audit WHERE at < ? ORDER BY at DESC LIMIT 1').pluck();
+      const last = older.get(filter.from - disorderMs);
+      if (last !== undefined) query = query.where('seq', '>', Number(last));
+      query = query.where('at', '>=', filter.from);
     }
     if (filter.to !== undefined) {
-      const last = firstAt.get(filter.to + disorderMs);
-      if (last !== undefined) query = query.where('seq', '<=', Number(last) + disorderEntries);
+      const younger = db.prepare('SELECT seq FROM audit WHERE at >= ? ORDER BY at LIMIT 1').pluck();
+      const first = younger.get(filter.to + disorderMs);
+      if (first !== undefined) query = query.where('seq', '<', Number(first));
       query = query.where('at', '<', filter.to);
     }
     return query;
@@ -283,15 +285,13 @@ export const makeReader = (db: Database.Database): DirectReader => {
       ),
 
     audit: (filter: AuditFilter, page: PageRequest<number>): StoredEntry[] => {
-      let query = filtered(filter)?.orderBy('seq', 'desc').limit(page.limit);
-      if (page.before !== undefined) query = query?.where('seq', '<', page.before);
-      return query ? entries(query.compile()) : [];
+      let query = filtered(filter).orderBy('seq', 'desc').limit(page.limit);
+      if (page.before !== undefined) query = query.where('seq', '<', page.before);
+      return entries(query.compile());
     },
 
-    auditRange: (filter, from, to, limit) => {
-      const query = filtered(filter)?.where('seq', '>=', from).where('seq', '<', to).orderBy('seq').limit(limit);
-      return query ? entries(query.compile()) : [];
-    },
+    auditRange: (filter, from, to, limit) =>
+      entries(filtered(filter).where('seq', '>=', from).where('seq', '<', to).orderBy('seq').limit(limit).compile()),
 
     treeHead: db.transaction(() => {
       const size = treeSize();

@@ -107,6 +107,7 @@ class GroupCommit implements Ledger {
         reject(new LedgerUnavailable(refusing));
         return;
       }
+      requireStorable(changeset);
       this.#waiting.push({ changeset, resolve, reject });
       this.#pump();
     });
@@ -240,6 +241,32 @@ class GroupCommit implements Ledger {
     await this.#exited;
   }
 }
+
+/**
+ * JSON makes null of NaN and leaves out what is undefined: `expires_at: NaN` would never expire, and a comparison with
+ * undefined would not be made.
+ * @throws MalformedChangeset
+ */
+const requireStorable = (changeset: Changeset): void => {
+  for (const guard of changeset.guards ?? []) {
+    if (guard.guard === 'unfenced' && !Number.isSafeInteger(guard.since)) {
+      throw new MalformedChangeset(`a fence cannot be newer than ${guard.since}`);
+    }
+  }
+  for (const write of changeset.writes) {
+    if (write.write === 'insert' || write.write === 'spend') requireValues(write.table, write.row);
+    if (write.write === 'update') requireValues(write.table, write.set);
+    if ((write.write === 'update' || write.write === 'delete') && write.from) requireValues(write.table, write.from);
+  }
+};
+
+const requireValues = (table: string, row: object): void => {
+  for (const value of Object.values(row)) {
+    if (value === undefined || typeof value === 'function' || (typeof value === 'number' && !Number.isFinite(value))) {
+      throw new MalformedChangeset(`the ledger cannot hold this changeset: ${String(value)} in a row of ${table}`);
+    }
+  }
+};
 
 const isSendable = (entry: Waiting): boolean => {
   try {

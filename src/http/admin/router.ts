@@ -1,14 +1,15 @@
 /** The operators' API: every route of the table behind one door that authenticates, authorises, parses and records. */
-import { type Request, type RequestHandler, Router } from 'express';
+import { type Request, type RequestHandler, type Response, Router } from 'express';
 import { z } from 'zod';
 import type { Operator } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { authenticateOperator } from '../../services/authenticate.ts';
 import { type Caller, commit, record } from '../../services/core.ts';
 import { bearerToken } from '../bearer.ts';
+import { readJson } from '../body.ts';
 import { anonymous, type Edge, requestId } from '../edge.ts';
-import { jsonBody } from '../limits.ts';
 import { refusalOf } from '../problem.ts';
+import { sendJson } from '../reply.ts';
 import { parse } from '../validate.ts';
 import { agentRoutes } from './agents.ts';
 import { applyRoutes } from './apply.ts';
@@ -42,75 +43,74 @@ const operatorOf = (edge: Edge, req: Request): Operator => {
   return authenticateOperator(edge.core, token);
 };
 
-const operators = new WeakMap<Request, Operator>();
-
-/** Before any body is read: who is it, and may they? */
-const door =
-  (edge: Edge, entry: AdminRoute): RequestHandler =>
-  async (req, res, next) => {
-    try {
-      const operator = operatorOf(edge, req);
-      operators.set(req, operator);
-      if (!operator.roles.some((role) => entry.roles.includes(role))) {
-        throw new Refused('forbidden', `this needs one of the roles ${entry.roles.join(', ')}`);
-      }
-    } catch (error) {
-      if (error instanceof Refused && error.refusal.code === 'unauthenticated') {
-        await edge.limits.failed(req);
-        res.setHeader('WWW-Authenticate', 'Bearer');
-      }
-      throw error;
+/** Who is it? Before any body is read. @throws Refused `unauthenticated` */
+const enter = async (edge: Edge, req: Request, res: Response): Promise<Operator> => {
+  try {
+    return operatorOf(edge, req);
+  } catch (error) {
+    if (refusalOf(error).code === 'unauthenticated') {
+      await edge.limits.failed(req);
+      res.setHeader('WWW-Authenticate', 'Bearer');
     }
-    next();
-  };
-
-const callerOf = (req: Request): Caller => {
-  const operator = operators.get(req);
-  return operator
-    ? { actor: { kind: 'operator', id: operator.id, name: operator.name }, requestId: requestId(req) }
-    : anonymous(req);
+    throw error;
+  }
 };
 
-const work =
-  (edge: Edge, entry: AdminRoute): RequestHandler =>
-  async (req, res) => {
-    const operator = operators.get(req);
-    if (!operator) throw new Error('a route was reached without passing its door');
-    const context: AdminContext<unknown, unknown> = {
-      edge,
-      operator,
-      caller: callerOf(req),
-      params: Object.fromEntries(Object.entries(req.params).map(([key, value]) => [key, String(value)])),
-      body: parse(entry.body ?? noBody, req.body),
-      query: parse(entry.query ?? nothing, { ...req.query }),
-      req,
-      res,
-    };
-    const answer = await entry.handle(context as AdminContext<never, never>);
-    if (!answer) return;
-    res.setHeader('Cache-Control', 'no-store');
-    if (answer.location !== undefined) res.setHeader('Location', answer.location);
-    res.status(answer.status);
-    if (answer.body === undefined) res.end();
-    else res.json(answer.body);
+const work = async (edge: Edge, entry: AdminRoute, operator: Operator, req: Request, res: Response): Promise<void> => {
+  if (!operator.roles.some((role) => entry.roles.includes(role))) {
+    throw new Refused('forbidden', `this needs one of the roles ${entry.roles.join(', ')}`);
+  }
+  const body = entry.method === 'GET' ? undefined : await readJson(req, entry.maxBodyBytes ?? defaultBodyBytes);
+  const context: AdminContext<unknown, unknown> = {
+    edge,
+    operator,
+    caller: callerOf(req, operator),
+    params: Object.fromEntries(Object.entries(req.params).map(([key, value]) => [key, String(value)])),
+    body: parse(entry.body ?? noBody, body),
+    query: parse(entry.query ?? nothing, { ...req.query }),
+    req,
+    res,
   };
+  const answer = await entry.handle(context as AdminContext<never, never>);
+  if (!answer) return;
+  res.setHeader('Cache-Control', 'no-store');
+  if (answer.location !== undefined) res.setHeader('Location', answer.location);
+  if (answer.body === undefined) res.status(answer.status).end();
+  else sendJson(res, answer.status, answer.body);
+};
+
+const callerOf = (req: Request, operator: Operator | undefined): Caller =>
+  operator
+    ? { actor: { kind: 'operator', id: operator.id, name: operator.name }, requestId: requestId(req) }
+    : anonymous(req);
 
 /** A refused change leaves a record of who wanted it and why not; the ledger’s own trouble cannot. */
-const recordRefusals =
-  (edge: Edge, entry: AdminRoute) =>
-  async (error: unknown, req: Request): Promise<void> => {
-    const { code } = refusalOf(error);
-    if (entry.method === 'GET' || code === 'ledger_unavailable' || code === 'rate_limited') return;
-    await commit(edge.core, {
-      writes: [],
-      audit: [
-        record(edge.core, callerOf(req), {
-          type: 'request.refused',
-          outcome: 'refused',
-          data: { code, method: entry.method, route: `/admin/v1${entry.path}` },
-        }),
-      ],
-    });
+const recordRefusal = async (edge: Edge, entry: AdminRoute, caller: Caller, error: unknown): Promise<void> => {
+  const { code } = refusalOf(error);
+  if (entry.method === 'GET' || code === 'ledger_unavailable' || code === 'rate_limited') return;
+  await commit(edge.core, {
+    writes: [],
+    audit: [
+      record(edge.core, caller, {
+        type: 'request.refused',
+        outcome: 'refused',
+        data: { code, method: entry.method, route: `/admin/v1${entry.path}` },
+      }),
+    ],
+  });
+};
+
+const handler =
+  (edge: Edge, entry: AdminRoute): RequestHandler =>
+  async (req, res) => {
+    let operator: Operator | undefined;
+    try {
+      operator = await enter(edge, req, res);
+      await work(edge, entry, operator, req, res);
+    } catch (error) {
+      await recordRefusal(edge, entry, callerOf(req, operator), error);
+      throw error;
+    }
   };
 
 export const adminRoutes = (edge: Edge): Router => {
@@ -118,22 +118,7 @@ export const adminRoutes = (edge: Edge): Router => {
   const allowed = new Map<string, string[]>();
   for (const entry of adminTable) {
     const method = entry.method.toLowerCase() as 'get' | 'post' | 'put' | 'patch' | 'delete';
-    const guarded = recordRefusals(edge, entry);
-    const recorded =
-      (handler: RequestHandler): RequestHandler =>
-      async (req, res, next) => {
-        try {
-          await handler(req, res, (error?: unknown) => {
-            if (error === undefined) next();
-            else guarded(error, req).then(() => next(error), next);
-          });
-        } catch (error) {
-          await guarded(error, req);
-          throw error;
-        }
-      };
-    const parts = [door(edge, entry), ...jsonBody(entry.maxBodyBytes ?? defaultBodyBytes), work(edge, entry)];
-    router[method](entry.path, ...parts.map(recorded));
+    router[method](entry.path, handler(edge, entry));
     allowed.set(entry.path, [...(allowed.get(entry.path) ?? []), entry.method]);
   }
   for (const [path, methods] of allowed) {

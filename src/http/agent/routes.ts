@@ -9,9 +9,10 @@ import { type Caller, commit, record } from '../../services/core.ts';
 import { issueGrant } from '../../services/issue-grant.ts';
 import { ownGrant, renewGrant, returnGrant } from '../../services/use-grant.ts';
 import { bearerToken, challenge } from '../bearer.ts';
+import { readJson } from '../body.ts';
 import { anonymous, type Edge, requestId } from '../edge.ts';
-import { jsonBody } from '../limits.ts';
 import { refusalOf } from '../problem.ts';
+import { sendJson } from '../reply.ts';
 import * as field from '../schemas.ts';
 import { parse } from '../validate.ts';
 import { grantView } from '../views.ts';
@@ -97,7 +98,6 @@ const connectionsOf = (edge: Edge, agent: Agent): object[] => {
 export const agentRoutes = (edge: Edge): Router => {
   const router = Router({ caseSensitive: true, strict: true });
   const { core } = edge;
-  const body = jsonBody(maxBodyBytes);
   const methods = (path: string, allow: string): void => {
     router.all(path, (_req, res) => {
       res.setHeader('Allow', allow);
@@ -107,9 +107,8 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.post(
     '/grants',
-    body,
     asAgent(edge, async (req, { agent, caller }, _req, res) => {
-      const asked = parse(grantRequest, req.body);
+      const asked = parse(grantRequest, await readJson(req, maxBodyBytes));
       const issued = await issueGrant(
         core,
         {
@@ -123,7 +122,7 @@ export const agentRoutes = (edge: Edge): Router => {
       );
       res.setHeader('Cache-Control', 'no-store');
       res.setHeader('Location', `/v1/grants/${issued.grant.id}`);
-      res.status(201).json({ grant: grantView(core, issued.grant), credential: issued.credential });
+      sendJson(res, 201, { grant: grantView(core, issued.grant), credential: issued.credential });
     }),
   );
   methods('/grants', 'POST');
@@ -131,7 +130,7 @@ export const agentRoutes = (edge: Edge): Router => {
   router.get(
     '/connections',
     asAgent(edge, async (_req, { agent }, _same, res) => {
-      res.json({ items: connectionsOf(edge, agent) });
+      sendJson(res, 200, { items: connectionsOf(edge, agent) });
     }),
   );
   methods('/connections', 'GET');
@@ -139,7 +138,7 @@ export const agentRoutes = (edge: Edge): Router => {
   router.get(
     '/grants/:id',
     asAgent(edge, async (req, { agent }, _req, res) => {
-      res.json({ grant: grantView(core, await ownGrant(core, agent, String(req.params['id']))) });
+      sendJson(res, 200, { grant: grantView(core, await ownGrant(core, agent, String(req.params['id']))) });
     }),
   );
   router.delete(
@@ -153,11 +152,10 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.post(
     '/grants/:id/renew',
-    body,
     asAgent(edge, async (req, { agent, caller }, _req, res) => {
-      const asked = parse(renewRequest, req.body ?? {});
+      const asked = parse(renewRequest, (await readJson(req, maxBodyBytes)) ?? {});
       const grant = await renewGrant(core, agent, String(req.params['id']), asked.ttl_seconds, caller);
-      res.json({ grant: grantView(core, grant) });
+      sendJson(res, 200, { grant: grantView(core, grant) });
     }),
   );
   methods('/grants/:id/renew', 'POST');

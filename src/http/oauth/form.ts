@@ -1,5 +1,6 @@
 /** Reading `application/x-www-form-urlencoded` as RFC 6749 section 3.2 wants it read. */
 import type { Request } from 'express';
+import { readFormText } from '../body.ts';
 
 /** An OAuth error: its code goes to the client as it is, `status` is 400 unless said otherwise. */
 export class OAuthError extends Error {
@@ -22,6 +23,8 @@ export class OAuthError extends Error {
   }
 }
 
+const maxFormBytes = 32 * 1024;
+
 /** Parameters that may stand more than once (RFC 8707 section 2, RFC 8693 section 2.1). */
 const repeatable = new Set(['resource', 'audience']);
 
@@ -32,11 +35,8 @@ export interface Form {
 }
 
 /** @throws OAuthError `invalid_request` for another type of body, or a repeated parameter */
-export const readForm = (req: Request): Form => {
-  if (typeof req.body !== 'string') {
-    throw new OAuthError('invalid_request', 'the body must be application/x-www-form-urlencoded');
-  }
-  const parameters = new URLSearchParams(req.body);
+export const readForm = async (req: Request): Promise<Form> => {
+  const parameters = new URLSearchParams(await readFormText(req, maxFormBytes));
   for (const name of new Set(parameters.keys())) {
     if (!repeatable.has(name) && parameters.getAll(name).length > 1) {
       throw new OAuthError(

@@ -8,12 +8,11 @@ import { introspect, revokeByClient } from '../../services/introspect.ts';
 import { issueAgentToken } from '../../services/issue-agent-token.ts';
 import { issueGrant } from '../../services/issue-grant.ts';
 import { type Edge, requestId } from '../edge.ts';
-import { formBody } from '../limits.ts';
 import { refusalOf } from '../problem.ts';
+import { sendJson } from '../reply.ts';
 import { authenticateClient } from './client.ts';
 import { type Form, OAuthError, readForm } from './form.ts';
 
-const maxFormBytes = 32 * 1024;
 const grantType = 'client_credentials';
 
 /** What Warder's refusals are called here (RFC 6749 section 5.2, RFC 8707 section 2); status where it is not 400. */
@@ -24,6 +23,7 @@ const oauthNames: Partial<Record<RefusalCode, { code: string; status?: number }>
   agent_suspended: { code: 'unauthorized_client' },
   approval_denied: { code: 'access_denied' },
   too_large: { code: 'invalid_request', status: 413 },
+  unsupported_media_type: { code: 'invalid_request' },
   rate_limited: { code: 'temporarily_unavailable', status: 429 },
   budget_exhausted: { code: 'temporarily_unavailable', status: 429 },
   sealed: { code: 'temporarily_unavailable', status: 503 },
@@ -62,7 +62,7 @@ const errorHandler =
     if (failure.status === 401 && req.headers.authorization !== undefined) {
       res.setHeader('WWW-Authenticate', 'Basic realm="warder", charset="UTF-8"');
     }
-    res.status(failure.status).json({ error: failure.code, error_description: failure.description });
+    sendJson(res, failure.status, { error: failure.code, error_description: failure.description });
   };
 
 const callerOf = (req: Request, agent: Agent): Caller => ({
@@ -100,7 +100,7 @@ const issueForResource = async (edge: Edge, req: Request, form: Form, agent: Age
 const tokenEndpoint =
   (edge: Edge): RequestHandler =>
   async (req, res) => {
-    const form = readForm(req);
+    const form = await readForm(req);
     const agent = await authenticateClient(edge, req, form);
     const asked = form.get('grant_type');
     if (asked === undefined) throw new OAuthError('invalid_request', 'grant_type is missing');
@@ -116,7 +116,7 @@ const tokenEndpoint =
       body = { access_token: issued.token, token_type: 'Bearer', expires_in: issued.expiresInSeconds };
     }
     noStore(res);
-    res.json(body);
+    sendJson(res, 200, body);
   };
 
 const tokenOf = (form: Form): string => {
@@ -128,19 +128,19 @@ const tokenOf = (form: Form): string => {
 const introspectionEndpoint =
   (edge: Edge): RequestHandler =>
   async (req, res) => {
-    const form = readForm(req);
+    const form = await readForm(req);
     const agent = await authenticateClient(edge, req, form);
     edge.core.keyring.requireUnsealed();
     const token = tokenOf(form);
     noStore(res);
     // A suspended client learns nothing, in the same words as about a token that is not its own.
-    res.json(agent.status === 'active' ? await introspect(edge.core, agent, token) : { active: false });
+    sendJson(res, 200, agent.status === 'active' ? await introspect(edge.core, agent, token) : { active: false });
   };
 
 const revocationEndpoint =
   (edge: Edge): RequestHandler =>
   async (req, res) => {
-    const form = readForm(req);
+    const form = await readForm(req);
     const agent = await authenticateClient(edge, req, form);
     await revokeByClient(edge.core, agent, tokenOf(form), callerOf(req, agent));
     noStore(res);
@@ -187,14 +187,13 @@ const wellKnown = (issuer: string, name: string, path: string): string => {
 export const oauthRoutes = (edge: Edge): Router => {
   const router = Router({ caseSensitive: true, strict: true });
   const { issuer } = edge.core;
-  const form = formBody(maxFormBytes);
   const endpoints: [string, RequestHandler][] = [
     ['/token', tokenEndpoint(edge)],
     ['/introspect', introspectionEndpoint(edge)],
     ['/revoke', revocationEndpoint(edge)],
   ];
   for (const [path, handler] of endpoints) {
-    router.post(path, form, handler);
+    router.post(path, handler);
     router.all(path, (_req, res) => {
       res.setHeader('Allow', 'POST');
       throw new OAuthError('invalid_request', 'this endpoint takes POST', { status: 405 });
@@ -203,15 +202,15 @@ export const oauthRoutes = (edge: Edge): Router => {
   }
   router.get('/jwks', (_req, res) => {
     res.setHeader('Cache-Control', 'public, max-age=300');
-    res.json(edge.core.signingKeys.jwks());
+    sendJson(res, 200, edge.core.signingKeys.jwks());
   });
   const metadata = serverMetadata(issuer);
   router.get(wellKnown(issuer, 'oauth-authorization-server', ''), (_req, res) => {
-    res.json(metadata);
+    sendJson(res, 200, metadata);
   });
   for (const resource of ['/v1', '/gateway']) {
     router.get(wellKnown(issuer, 'oauth-protected-resource', resource), (_req, res) => {
-      res.json(resourceMetadata(issuer, resource));
+      sendJson(res, 200, resourceMetadata(issuer, resource));
     });
   }
   return router;
