@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Shot } from './load.ts';
-import { start, type Started } from './processes.ts';
+import { type Started, start } from './processes.ts';
 
 export const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
@@ -25,6 +25,9 @@ export interface Fixture {
   admin(method: string, path: string, body?: unknown): Promise<Record<string, unknown>>;
   agentToken(): Promise<string>;
 }
+
+/** The JSON of an answer, as what the caller knows it to be. */
+export const bodyOf = async <T>(response: Response): Promise<T> => JSON.parse(await response.text());
 
 const jsonOf = async (response: Response): Promise<Record<string, unknown>> => {
   const text = await response.text();

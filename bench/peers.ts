@@ -27,7 +27,10 @@ const echo = () =>
     res.end(body);
   });
 
-const answer = JSON.stringify({ object: 'list', data: Array.from({ length: 10 }, (_, i) => ({ id: `ch_${i}`, amount: i })) });
+const answer = JSON.stringify({
+  object: 'list',
+  data: Array.from({ length: 10 }, (_, i) => ({ id: `ch_${i}`, amount: i })),
+});
 const plain = () =>
   createServer((req, res) => {
     req.resume();
@@ -39,10 +42,13 @@ const forwarder = () => {
   const agent = new Agent({ keepAlive: true, maxSockets: 128 });
   const { hostname, port: to } = new URL(upstream);
   return createServer((req, res) => {
-    const out = request({ agent, hostname, port: to, method: req.method, path: req.url, headers: req.headers }, (back) => {
-      res.writeHead(back.statusCode ?? 502, back.headers);
-      back.pipe(res);
-    });
+    const out = request(
+      { agent, hostname, port: to, method: req.method, path: req.url, headers: req.headers },
+      (back) => {
+        res.writeHead(back.statusCode ?? 502, back.headers);
+        back.pipe(res);
+      },
+    );
     out.on('error', () => res.destroy());
     req.pipe(out);
   });
@@ -83,6 +89,7 @@ const oidc = async () => {
   return createServer(provider.callback());
 };
 
-const server = which === 'echo' ? echo() : which === 'upstream' ? plain() : which === 'forwarder' ? forwarder() : await oidc();
+const server =
+  which === 'echo' ? echo() : which === 'upstream' ? plain() : which === 'forwarder' ? forwarder() : await oidc();
 server.keepAliveTimeout = 65_000;
 server.listen(Number(port), '127.0.0.1', () => process.send?.({ ready: true }));

@@ -1,5 +1,6 @@
 /** Asking the audit log: pages, exports, the signed checkpoint, proofs. */
 import type { Actor } from '../domain/audit-entry.ts';
+import { checkpointLine, entryLine } from '../domain/audit-export.ts';
 import { csvLine } from '../domain/csv.ts';
 import { checkpointBody, encodeVerifierKey, signNote } from '../domain/signed-note.ts';
 import type { AuditFilter } from '../ports/ledger.ts';
@@ -92,11 +93,10 @@ export async function* exportAudit(core: Core, format: 'jsonl' | 'csv', filter: 
     yield page.map(format === 'csv' ? csvOf : jsonlOf).join('');
     from = last.seq + 1;
   }
-  if (signed) yield `${JSON.stringify({ checkpoint: signed.checkpoint, key: signed.key })}\n`;
+  if (signed) yield checkpointLine(signed.checkpoint, signed.key);
 }
 
-/** The entry is passed on as it was written: its bytes are what the tree hashed. */
-const jsonlOf = ({ seq, body }: { seq: number; body: string }): string => `{"seq":${seq},"entry":${body}}\n`;
+const jsonlOf = ({ seq, body }: { seq: number; body: string }): string => entryLine(seq, body);
 
 const csvOf = (stored: { seq: number; body: string }): string => {
   const entry = viewOf(stored);

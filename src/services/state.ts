@@ -132,8 +132,11 @@ export class State {
   readonly fences: FenceIndex;
   readonly grants: Recent<Grant>;
   readonly agentTokens: Recent<AgentToken>;
-  readonly #entitlementsOf = new Map<string, Entitlement[]>();
-  readonly #fenceListeners = new Set<() => void>();
+  /** Grants this process is issuing at this moment: an intent that is not among them was left behind. */
+  readonly issuing = new Set<string>();
+  /** Entitlements by agent and connection; made when first asked for, dropped when any of them changes. */
+  #entitlementsOf: Map<string, Entitlement[]> | undefined;
+  readonly #killListeners = new Set<() => void>();
   #newestSeq: number;
 
   constructor(snapshot: LedgerSnapshot, ledger: Ledger, reader: LedgerReader) {
@@ -156,12 +159,8 @@ export class State {
   }
 
   entitlementsOf(agentId: string, connectionId: string): readonly Entitlement[] {
-    const key = `${agentId} ${connectionId}`;
-    const known = this.#entitlementsOf.get(key);
-    if (known) return known;
-    const found = this.entitlements.all().filter((e) => e.agent_id === agentId && e.connection_id === connectionId);
-    this.#entitlementsOf.set(key, found);
-    return found;
+    this.#entitlementsOf ??= Map.groupBy(this.entitlements.all(), (e) => `${e.agent_id} ${e.connection_id}`);
+    return this.#entitlementsOf.get(`${agentId} ${connectionId}`) ?? [];
   }
 
   /** @returns the agent or connection of this name or id */
@@ -177,20 +176,19 @@ export class State {
     return this.operators.named(nameOrId) ?? this.operators.get(nameOrId);
   }
 
-  /** Calls the listener after each change that may have killed something: a fence, a suspension, a deletion. */
+  /**
+   * Calls the listener after each change that may have killed something: a fence, a suspension, a deletion, a grant
+   * that ended.
+   */
   onKilled(listener: () => void): () => void {
-    this.#fenceListeners.add(listener);
-    return () => this.#fenceListeners.delete(listener);
+    this.#killListeners.add(listener);
+    return () => this.#killListeners.delete(listener);
   }
 
   #apply(changeset: Changeset, seq: number): void {
     this.#newestSeq = seq + changeset.audit.length - 1;
-    let mayKill = false;
-    for (const write of changeset.writes) {
-      this.#write(write);
-      mayKill ||= write.table === 'fences' || (write.write !== 'insert' && write.table !== 'signing_keys');
-    }
-    if (mayKill) for (const listener of this.#fenceListeners) listener();
+    for (const write of changeset.writes) this.#write(write);
+    if (changeset.writes.some(mayKill)) for (const listener of this.#killListeners) listener();
   }
 
   #write(write: Write): void {
@@ -200,23 +198,28 @@ export class State {
         if (write.write === 'delete') this.#dropEntitlements((e) => e.agent_id === write.id);
         return;
       case 'operators':
-        return put(this.operators, write);
+        put(this.operators, write);
+        return;
       case 'connections':
         put(this.connections, write);
         if (write.write === 'delete') this.#dropEntitlements((e) => e.connection_id === write.id);
         return;
       case 'entitlements':
         put(this.entitlements, write);
-        this.#entitlementsOf.clear();
+        this.#entitlementsOf = undefined;
         return;
       case 'key_encryption_keys':
-        return put(this.keyEncryptionKeys, write);
+        put(this.keyEncryptionKeys, write);
+        return;
       case 'signing_keys':
-        return put(this.signingKeys, write);
+        put(this.signingKeys, write);
+        return;
       case 'grants':
-        return touch(this.grants, write);
+        touch(this.grants, write);
+        return;
       case 'agent_tokens':
-        return touch(this.agentTokens, write);
+        touch(this.agentTokens, write);
+        return;
       case 'fences':
         if (write.write === 'insert') this.fences.add(write.row.selector, write.row.seq);
         return;
@@ -228,9 +231,24 @@ export class State {
   /** The database deletes what hangs on a deleted row; memory follows. */
   #dropEntitlements(gone: (entitlement: Entitlement) => boolean): void {
     for (const entitlement of this.entitlements.all()) if (gone(entitlement)) this.entitlements.drop(entitlement.id);
-    this.#entitlementsOf.clear();
+    this.#entitlementsOf = undefined;
   }
 }
+
+/** Whether something that lives on what a check point looks at (liveness.ts) may be dead after this write. */
+const mayKill = (write: Write): boolean => {
+  switch (write.table) {
+    case 'fences':
+      return true;
+    case 'agents':
+    case 'connections':
+      return write.write !== 'insert';
+    case 'grants':
+      return write.write === 'update' && write.set.status !== undefined && write.set.status !== 'active';
+    default:
+      return false;
+  }
+};
 
 /** A write to one table, by the row it holds. */
 type RowWrite<T> =

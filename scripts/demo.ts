@@ -1,0 +1,245 @@
+/**
+ * `npm run demo`: a tour in under a minute, on throw-away data and with real parts: a broker in a process of its own, an
+ * HTTP service next door, the real command line. Every step says what it will show and then checks it; the first one
+ * that is not as told ends the tour with exit code 1.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { styleText } from 'node:util';
+
+const root = join(import.meta.dirname, '..');
+const warder = join(root, 'bin', 'warder.cjs');
+const theSecret = 'sk_live_51DemoSecretThatNoAgentEverSees';
+const pace = process.stdout.isTTY ? 400 : 0;
+
+const say = (text: string): void => console.log(text);
+const heading = (number: number, text: string): void => say(styleText('bold', `\n${number}. ${text}`));
+const shown = (text: string): void => say(styleText('dim', `   ${text.trimEnd().replaceAll('\n', '\n   ')}`));
+const rest = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, pace));
+
+/** The tour stops where it is not as told. */
+const check = (told: string, so: boolean, found?: unknown): void => {
+  if (!so) throw new Error(`${told}: it was not so${found === undefined ? '' : ` (${JSON.stringify(found)})`}`);
+  say(`   ${styleText('green', 'ok')} ${told}`);
+};
+
+/** The JSON of an answer, as what the tour knows it to be. */
+const bodyOf = async <T>(response: Response): Promise<T> => JSON.parse(await response.text());
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve) => {
+    const server = createServer();
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(address !== null && typeof address === 'object' ? address.port : 0));
+    });
+  });
+
+/** A service next door that wants an API key, in a process of its own. */
+const serviceSource = `
+const { createServer } = require('node:http');
+const key = ${JSON.stringify(`Bearer ${theSecret}`)};
+createServer((req, res) => {
+  res.setHeader('content-type', 'application/json');
+  if (req.headers.authorization !== key) { res.statusCode = 401; return res.end('{"error":"wrong key"}'); }
+  // Careless on purpose: it answers with the headers it was sent.
+  res.end(JSON.stringify({ charges: [{ id: 'ch_1', amount: 1200 }], you_sent: req.headers.authorization }));
+}).listen(Number(process.argv[1]), '127.0.0.1', () => console.log('ready'));
+`;
+
+const dataDir = mkdtempSync(join(tmpdir(), 'warder-demo-'));
+const children: ReturnType<typeof spawn>[] = [];
+
+const startService = async (port: number): Promise<void> => {
+  const child = spawn(process.execPath, ['-e', serviceSource, String(port)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  children.push(child);
+  if (child.stdout) await once(child.stdout, 'data');
+};
+
+/** @returns the admin token, as the first start prints it */
+const startBroker = async (port: number): Promise<string> => {
+  const child = spawn(process.execPath, [warder, 'serve'], {
+    env: {
+      PATH: process.env['PATH'] ?? '',
+      WARDER_DATA_DIR: dataDir,
+      WARDER_LISTEN: `127.0.0.1:${port}`,
+      WARDER_LOG_LEVEL: 'warn',
+    },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  children.push(child);
+  for await (const line of createInterface({ input: child.stdout })) {
+    const token = /wdr_op_[A-Za-z0-9_-]+/.exec(line)?.[0];
+    if (token !== undefined) {
+      child.stdout.resume();
+      return token;
+    }
+  }
+  throw new Error('the broker ended before it printed its admin token');
+};
+
+const untilReady = async (url: string): Promise<void> => {
+  for (let tries = 0; tries < 100; tries += 1) {
+    const answer = await fetch(`${url}/readyz`).catch(() => undefined);
+    if (answer?.status === 200) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error('the broker did not become ready');
+};
+
+const tour = async (): Promise<void> => {
+  const servicePort = await freePort();
+  const brokerPort = await freePort();
+  const url = `http://127.0.0.1:${brokerPort}`;
+
+  heading(1, 'A payments service next door, and a broker with an empty data directory');
+  await startService(servicePort);
+  const adminToken = await startBroker(brokerPort);
+  await untilReady(url);
+  check('the broker is ready and printed its first admin token, once', true);
+  await rest();
+
+  const environment = {
+    PATH: process.env['PATH'] ?? '',
+    WARDER_URL: url,
+    WARDER_TOKEN: adminToken,
+    DEMO_KEY: theSecret,
+  };
+  /** Runs the real command line; what it prints is shown. */
+  const cli = (args: string[], expectStatus = 0): string => {
+    shown(`$ warder ${args.map((arg) => (/[ *{]/.test(arg) ? `'${arg}'` : arg)).join(' ')}`);
+    const run = spawnSync(process.execPath, [warder, ...args], { env: environment, encoding: 'utf8' });
+    shown(run.stdout + run.stderr);
+    if (run.status !== expectStatus) throw new Error(`warder ${args[0]} ended with ${run.status}, not ${expectStatus}`);
+    return run.stdout;
+  };
+
+  heading(2, 'Ops register the connection, an agent, and what it may do');
+  cli([
+    'connection',
+    'add',
+    'payments',
+    '--provider',
+    'api-key',
+    '--base-url',
+    `http://127.0.0.1:${servicePort}`,
+    '--allow-private-network',
+    '--scope',
+    'charges:read=GET /v1/charges/**',
+    '--secret',
+    'env:DEMO_KEY',
+  ]);
+  const agentText = cli(['agent', 'add', 'reporter', '--owner', 'finance@example.com', '--json']);
+  const agent: { client_id: string; client_secret: string } = JSON.parse(agentText);
+  cli(['entitlement', 'add', '--agent', 'reporter', '--connection', 'payments', '--scope', 'charges:read']);
+  check('connection, agent and entitlement are there', agent.client_secret.startsWith('wdr_cs_'));
+  await rest();
+
+  heading(3, 'The agent asks for a credential at the moment it needs one');
+  const basic = Buffer.from(`${agent.client_id}:${agent.client_secret}`).toString('base64');
+  const tokenAnswer = await fetch(`${url}/token`, {
+    method: 'POST',
+    headers: { authorization: `Basic ${basic}`, 'content-type': 'application/x-www-form-urlencoded' },
+    body: 'grant_type=client_credentials',
+  });
+  const { access_token: agentToken } = await bodyOf<{ access_token: string }>(tokenAnswer);
+  const ask = (scopes: string[]) =>
+    fetch(`${url}/v1/grants`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${agentToken}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ connection: 'payments', scopes, ttl_seconds: 300, reason: 'monthly report' }),
+    });
+  const issued = await ask(['charges:read']);
+  const { grant, credential } = await bodyOf<{
+    grant: { expires_at: string };
+    credential: { token: string; base_url: string };
+  }>(issued);
+  shown(`POST /v1/grants -> ${issued.status}, a gateway token that ends at ${grant.expires_at}`);
+  check('a credential for five minutes and one scope was issued', issued.status === 201, issued.status);
+  check('a scope nobody granted is refused', (await ask(['charges:write'])).status === 403);
+  await rest();
+
+  heading(4, 'It calls the service through the gateway, without ever holding the key');
+  const call = (path: string, method = 'GET') =>
+    fetch(`${credential.base_url}${path}`, { method, headers: { authorization: `Bearer ${credential.token}` } });
+  const allowed = await call('/v1/charges/ch_1');
+  const body = await allowed.text();
+  shown(`GET ${credential.base_url}/v1/charges/ch_1 -> ${allowed.status}\n${body}`);
+  check('the service answered', allowed.status === 200 && body.includes('ch_1'), allowed.status);
+  check('the key the service echoed came back masked', !body.includes(theSecret) && body.includes('****'));
+  const deleted = await call('/v1/charges/ch_1', 'DELETE');
+  const outside = await call('/v1/refunds');
+  const tricky = await call('/v1/charges/..%2f..%2frefunds');
+  shown(
+    `DELETE -> ${deleted.status}; /v1/refunds -> ${outside.status}; /v1/charges/..%2f..%2frefunds -> ${tricky.status}`,
+  );
+  check(
+    'another method, another path, a path with two readings: refused',
+    [deleted, outside].every((r) => r.status === 403) && tricky.status === 400,
+  );
+  await rest();
+
+  heading(5, 'Something is wrong: one call takes everything back');
+  cli(['revoke-all', '--agent', 'reporter', '--reason', 'odd behaviour at night', '--suspend']);
+  const after = await call('/v1/charges/ch_1');
+  shown(`GET ${credential.base_url}/v1/charges/ch_1 -> ${after.status} ${after.headers.get('warder-error')}`);
+  check('the credential is dead', after.status === 401, after.status);
+  check('so is the agent’s own token', [401, 403].includes((await ask(['charges:read'])).status));
+  await rest();
+
+  heading(6, 'What did this agent do? The log answers, and proves itself');
+  const listed = cli(['audit', 'list', '--agent', 'reporter', '--limit', '20']);
+  check('the log has the call, with path and status', listed.includes('gateway.completed'));
+  const exported = join(dataDir, 'audit.jsonl');
+  cli(['audit', 'export', '--format', 'jsonl', '-o', exported]);
+  cli(['audit', 'verify', exported]);
+  check('the export verifies', true);
+  const forged = join(dataDir, 'forged.jsonl');
+  await (await import('node:fs/promises')).writeFile(
+    forged,
+    readFileSync(exported, 'utf8').replace('/v1/charges/ch_1', '/v1/charges/ch_2'),
+  );
+  cli(['audit', 'verify', forged], 1);
+  check('with one character changed, it does not', true);
+  await rest();
+
+  heading(7, 'What an intruder finds in the data directory');
+  const files = readdirSync(dataDir).filter((name) => statSync(join(dataDir, name)).isFile());
+  const secrets = {
+    'the service’s key': theSecret,
+    'the gateway token': credential.token,
+    'the agent’s secret': agent.client_secret,
+    'the admin token': adminToken,
+  };
+  for (const [what, secret] of Object.entries(secrets)) {
+    const where = files.filter((name) => readFileSync(join(dataDir, name)).includes(secret));
+    check(`${what}: in none of ${files.length} files`, where.length === 0, where);
+  }
+};
+
+const started = performance.now();
+try {
+  await tour();
+  say(
+    styleText(
+      'bold',
+      `\nEvery step was as told, in ${((performance.now() - started) / 1000).toFixed(1)} s. Now yours: npm start\n`,
+    ),
+  );
+} catch (error) {
+  console.error(
+    styleText('red', `\nThe tour is not as told: ${error instanceof Error ? error.message : String(error)}\n`),
+  );
+  process.exitCode = 1;
+} finally {
+  for (const child of children) child.kill('SIGTERM');
+  await Promise.all(
+    children.map((child) => (child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined)),
+  );
+  rmSync(dataDir, { recursive: true, force: true });
+}
