@@ -1,7 +1,7 @@
 /** Requests to the outside, over undici: keep-alive pools an origin, addresses judged when they are connected to. */
 import type { LookupAddress, LookupOptions } from 'node:dns';
-import { lookup } from 'node:dns';
-import { isIP } from 'node:net';
+import { lookup as systemLookup } from 'node:dns';
+import { isIP, type Socket } from 'node:net';
 import { buildConnector, type Dispatcher, errors, Pool, request } from 'undici';
 import { judgeAddress, judgeHost } from '../src/domain/network-address.ts';
 import type { Egress } from '../src/ports/egress.ts';
@@ -25,11 +25,18 @@ const permitted = (address: string, allowPrivate: boolean): boolean => {
   return judged.kind === 'private' && allowPrivate && judged.range !== 'metadata';
 };
 
+/** As `dns.lookup` with `all`: how a test brings its own answers. */
+export type Lookup = (
+  hostname: string,
+  options: LookupOptions & { all: true },
+  done: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void;
+
 type LookupDone = (error: Error | null, address: string | LookupAddress[], family?: number) => void;
 
 /** Resolves a name and keeps only addresses that may be connected to, so that not even a SYN goes elsewhere. */
 const guardedLookup =
-  (allowPrivate: boolean) =>
+  (allowPrivate: boolean, lookup: Lookup) =>
   (hostname: string, options: LookupOptions, done: LookupDone): void => {
     lookup(hostname, { ...options, all: true }, (error, addresses) => {
       if (error) return done(error, []);
@@ -41,11 +48,21 @@ const guardedLookup =
     });
   };
 
+/**
+ * undici takes a reset for the end of an answer that ends with its connection (it tells the two apart by this code), and
+ * a part would pass for the whole. Must be called before undici listens.
+ */
+const resetIsNoEnd = (socket: Socket): void => {
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'ECONNRESET') error.code = 'EPROTO';
+  });
+};
+
 /** Connects and, before a byte is sent, judges the address at the other end of the socket. */
-const guardedConnector = (allowPrivate: boolean, timeoutMs: number): buildConnector.connector => {
+const guardedConnector = (allowPrivate: boolean, timeoutMs: number, lookup: Lookup): buildConnector.connector => {
   const connect = buildConnector({
     timeout: timeoutMs,
-    lookup: guardedLookup(allowPrivate),
+    lookup: guardedLookup(allowPrivate, lookup),
     // Both families at once, first answer wins (RFC 8305).
     autoSelectFamily: true,
     allowH2: false,
@@ -65,6 +82,7 @@ const guardedConnector = (allowPrivate: boolean, timeoutMs: number): buildConnec
         return callback(new AddressRefused(`${options.hostname} led to an address that is not allowed`), null);
       }
       socket.setNoDelay(true);
+      resetIsNoEnd(socket);
       callback(null, socket);
     });
   };
@@ -85,14 +103,18 @@ const flatHeaders = (raw: Dispatcher.DispatchController['rawHeaders']): string[]
 
 class Call implements Dispatcher.DispatchHandler, UpstreamCall {
   readonly #sink: UpstreamSink;
+  readonly #waiting: NodeJS.Timeout;
   #controller: Dispatcher.DispatchController | undefined;
   #ended = false;
 
-  constructor(sink: UpstreamSink) {
+  /** @param waitMs for a connection, new or become free: undici's own limit does not count the queue */
+  constructor(sink: UpstreamSink, waitMs: number) {
     this.#sink = sink;
+    this.#waiting = setTimeout(() => this.#fail('timeout', 'no connection in time'), waitMs);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
+    clearTimeout(this.#waiting);
     this.#controller = controller;
     if (this.#ended) controller.abort(new Error('the call was ended'));
   }
@@ -113,9 +135,14 @@ class Call implements Dispatcher.DispatchHandler, UpstreamCall {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#fail(failureOf(error), error.message);
+  }
+
+  #fail(failure: UpstreamFailure, why: string): void {
+    clearTimeout(this.#waiting);
     if (this.#ended) return;
     this.#ended = true;
-    this.#sink.onFailure(failureOf(error), error.message);
+    this.#sink.onFailure(failure, why);
   }
 
   resume(): void {
@@ -123,20 +150,23 @@ class Call implements Dispatcher.DispatchHandler, UpstreamCall {
   }
 
   abort(): void {
+    clearTimeout(this.#waiting);
     if (this.#ended) return;
     this.#ended = true;
     this.#controller?.abort(new Error('the call was ended'));
   }
 }
 
-export const openUpstream = (): Upstream & Egress => {
+export const openUpstream = (lookup: Lookup = systemLookup): Upstream & Egress => {
   const pools = new Map<string, Pool>();
   const poolOf = (origin: string, allowPrivate: boolean, connectMs: number): Pool => {
     const key = `${origin} ${allowPrivate} ${connectMs}`;
     const known = pools.get(key);
     if (known) return known;
     const pool = new Pool(origin, {
-      connect: guardedConnector(allowPrivate, connectMs),
+      connect: guardedConnector(allowPrivate, connectMs, lookup),
+      // Told once more: a pool that thinks of HTTP/2 makes all calls wait for its first connection.
+      allowH2: false,
       connections: socketsPerOrigin,
       pipelining: 1,
       keepAliveTimeout: keepAliveMs,
@@ -148,7 +178,7 @@ export const openUpstream = (): Upstream & Egress => {
 
   return {
     forward(asked: UpstreamRequest, sink: UpstreamSink): UpstreamCall {
-      const call = new Call(sink);
+      const call = new Call(sink, asked.timeouts.connectMs);
       const pool = poolOf(asked.origin, asked.allowPrivateNetwork, asked.timeouts.connectMs);
       pool.dispatch(
         {

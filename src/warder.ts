@@ -1,6 +1,6 @@
 /** The composition root: the only file of src that knows the adapters. Everything is wired here, by hand. */
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { makeRootKey, openLocalKms, requirePrivateRootKey } from '../adapters/kms/local.ts';
@@ -17,7 +17,7 @@ import { EdgeMetrics } from './http/metrics.ts';
 import type { LedgerStore } from './ports/ledger.ts';
 import type { Provider } from './ports/provider.ts';
 import { ClientAuthenticator } from './services/authenticate-client.ts';
-import { UpstreamDrain } from './services/drain-upstream.ts';
+import { type DrainPatience, drainPatience, UpstreamDrain } from './services/drain-upstream.ts';
 import { GatewayCalls } from './services/gateway-calls.ts';
 import { initialise, isUninitialised } from './services/initialise.ts';
 import { Keyring } from './services/keyring.ts';
@@ -26,13 +26,14 @@ import type { CoreWithSecrets } from './services/provider-context.ts';
 import { OpenedSecrets } from './services/secrets.ts';
 import { SigningKeys } from './services/signing-keys.ts';
 import { State } from './services/state.ts';
-import { recoverIntended } from './services/undo-intended.ts';
 
 export interface StartOptions {
   /** The store cannot go on: the process should end, and start anew from the file. */
   onFatal(error: Error): void;
   /** Further providers beside the registry's: how tests bring one that creates something. */
   extraProviders?: readonly Provider[];
+  /** How tests have a drain that hurries. */
+  drainPatience?: DrainPatience;
   /** Where the log goes; standard output unless told. */
   logDestination?: { write(line: string): void };
 }
@@ -126,34 +127,75 @@ const listen = async (server: Server, { host, port }: ListenAddress): Promise<st
   return `http://${host.includes(':') ? `[${host}]` : host}:${actual}`;
 };
 
-const closeServer = async (server: Server | undefined): Promise<void> => {
-  if (!server) return;
+/** How often a server that stops looks for connections that have become idle. */
+const stopSweepMs = 50;
+
+/** Lets requests under way end, and keeps no connection for another one. */
+const closeServer = async (server: Server): Promise<void> => {
+  if (!server.listening) return;
   const closed = once(server, 'close');
   server.close();
-  server.closeIdleConnections();
+  server.prependListener('request', (_req, res) => {
+    res.shouldKeepAlive = false;
+  });
+  const sweep = setInterval(() => server.closeIdleConnections(), stopSweepMs);
   const timer = setTimeout(() => server.closeAllConnections(), stopPatienceMs);
   await closed;
+  clearInterval(sweep);
   clearTimeout(timer);
+};
+
+/** A server whose address can be taken before there is somebody to answer. */
+const makeServer = (options: ServerOptions): { server: Server; serve(listener: RequestListener): void } => {
+  let answer: RequestListener = (_req, res) => {
+    res.writeHead(503, { 'Retry-After': '1', Connection: 'close' }).end();
+  };
+  const server = createServer(options, (req, res) => answer(req, res));
+  return {
+    server,
+    serve: (listener) => {
+      answer = listener;
+    },
+  };
 };
 
 /** Starts the broker; initialises it where that has not been done. */
 export const startWarder = async (config: Config, secrets: Secrets, options: StartOptions): Promise<Running> => {
   requirePrivateRootKey(config.kms.path);
   const store = await openStore(config, options.onFatal);
+  const servers: Server[] = [];
   try {
-    return await startWith(store, config, secrets, options);
+    return await startWith(store, servers, config, secrets, options);
   } catch (error) {
+    await Promise.all(servers.map(closeServer));
     await store.close();
     throw error;
   }
 };
 
+/** @param servers is told of each server that is made, so that a start that fails can close them */
 const startWith = async (
   store: LedgerStore,
+  servers: Server[],
   config: Config,
   secrets: Secrets,
   options: StartOptions,
 ): Promise<Running> => {
+  // The addresses first: a first start that cannot have them must not make a first admin whose token nobody sees.
+  const edgeServer = makeServer({
+    maxHeaderSize: maxHeaderBytes,
+    headersTimeout: headersTimeoutMs,
+    requestTimeout: 0,
+    keepAliveTimeout: 65_000,
+  });
+  servers.push(edgeServer.server);
+  const url = await listen(edgeServer.server, config.listen);
+  const metricsServer = config.metricsListen ? makeServer({}) : undefined;
+  if (metricsServer && config.metricsListen) {
+    servers.push(metricsServer.server);
+    await listen(metricsServer.server, config.metricsListen);
+  }
+
   const { snapshot, clock, kms, bootstrapToken } = await prepare(config, secrets, store);
   const log = makeLog(config, options.logDestination);
   const metrics = new EdgeMetrics();
@@ -186,31 +228,13 @@ const startWith = async (
     metrics,
   };
 
-  const drain = new UpstreamDrain(core);
-  const startedAtSeq = state.newestSeq;
-  let recovering = Promise.resolve();
-  const onUnsealed = (): void => {
-    recovering = recoverIntended(core, startedAtSeq)
-      .then((count) => {
-        if (count > 0) log.warn({ count }, 'undid grants that a stop had left half-made');
-      })
-      .catch((error: unknown) => log.error({ err: error }, 'recovery failed'));
-    drain.wake();
-  };
-  const maintenance = new Maintenance(core, { keyMaxAgeMs, onUnsealed });
+  const drain = new UpstreamDrain(core, options.drainPatience ?? drainPatience);
+  const maintenance = new Maintenance(core, { keyMaxAgeMs, onUnsealed: () => drain.wake() });
   const sealed = await keyring.unseal(state.keyEncryptionKeys.all());
   if (sealed.sealed) log.error({ kms: kms.name, why: sealed.why }, 'starting sealed');
 
-  const app = createApp(edge, { trustProxy: config.trustProxy });
-  const server = createServer(
-    { maxHeaderSize: maxHeaderBytes, headersTimeout: headersTimeoutMs, requestTimeout: 0, keepAliveTimeout: 65_000 },
-    app,
-  );
-  const url = await listen(server, config.listen);
-  const metricsServer = config.metricsListen ? createServer(createMetricsApp(edge)) : undefined;
-  if (metricsServer && config.metricsListen) await listen(metricsServer, config.metricsListen);
-
-  if (!sealed.sealed) onUnsealed();
+  edgeServer.serve(createApp(edge, { trustProxy: config.trustProxy }));
+  metricsServer?.serve(createMetricsApp(edge));
   drain.start();
   maintenance.start();
   log.info({ url, issuer: config.publicUrl, entries: snapshot.size, sealed: sealed.sealed }, 'warder is listening');
@@ -219,8 +243,8 @@ const startWith = async (
     url,
     bootstrapToken,
     close: async () => {
-      await Promise.all([closeServer(server), closeServer(metricsServer)]);
-      await Promise.all([maintenance.stop(), drain.stop(), recovering]);
+      await Promise.all(servers.map(closeServer));
+      await Promise.all([maintenance.stop(), drain.stop()]);
       await upstream.close();
       await store.close();
       keyring.seal('stopped');

@@ -41,34 +41,37 @@ export const makeRootKey = (path: string): boolean => {
   return true;
 };
 
-/** @throws RootKeyExposed when the file exists and others may read or write it */
-export const requirePrivateRootKey = (path: string): void => {
-  let mode: number;
+/** @returns the mode of the file, in octal, if it gives others any right; undefined when it does not or is not there */
+const exposedMode = (path: string): string | undefined => {
+  if (process.platform === 'win32') return undefined;
   try {
-    mode = statSync(path).mode;
+    const { mode } = statSync(path);
+    return (mode & othersMask) === 0 ? undefined : (mode & 0o777).toString(8);
   } catch {
     // A missing file is not an exposed one: the keyring finds it missing and stays sealed.
-    return;
-  }
-  if (process.platform !== 'win32' && (mode & othersMask) !== 0) {
-    throw new RootKeyExposed(
-      `${path} can be read or changed by others (mode ${(mode & 0o777).toString(8)}); run: chmod 600 ${path}`,
-    );
+    return undefined;
   }
 };
 
+/** @throws RootKeyExposed when the file exists and others may read or write it; the message is for who starts Warder */
+export const requirePrivateRootKey = (path: string): void => {
+  const mode = exposedMode(path);
+  if (mode === undefined) return;
+  throw new RootKeyExposed(`${path} can be read or changed by others (mode ${mode}); run: chmod 600 ${path}`);
+};
+
 const readRootKey = (path: string): Buffer => {
+  const mode = exposedMode(path);
+  if (mode !== undefined) throw new KmsRefused(`the root key can be read or changed by others (mode ${mode})`);
   let text: string;
   try {
-    requirePrivateRootKey(path);
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    if (error instanceof RootKeyExposed) throw new KmsRefused(error.message);
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
-    throw new KmsUnavailable(`the root key ${path} cannot be read (${code})`);
+    throw new KmsUnavailable(`the root key cannot be read (${code})`);
   }
   const key = Buffer.from(text.trim(), 'base64');
-  if (key.length !== keyBytes) throw new KmsRefused(`the root key ${path} is not ${keyBytes} bytes in base64`);
+  if (key.length !== keyBytes) throw new KmsRefused(`the root key is not ${keyBytes} bytes in base64`);
   return key;
 };
 
@@ -96,7 +99,7 @@ export const openLocalKms = (path: string): KeyService => ({
       decipher.setAuthTag(sealed.subarray(-tagBytes));
       return Buffer.concat([decipher.update(sealed.subarray(nonceBytes, -tagBytes)), decipher.final()]);
     } catch (error) {
-      throw new KmsRefused(`the root key ${path} is not the one this data was sealed with`, { cause: error });
+      throw new KmsRefused('the root key is not the one this data was sealed with', { cause: error });
     } finally {
       root.fill(0);
     }

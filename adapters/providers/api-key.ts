@@ -6,27 +6,26 @@ import { z } from 'zod';
 import { compileRule } from '../../src/domain/gateway-rules.ts';
 import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
 import { judgeHost } from '../../src/domain/network-address.ts';
+import { MIN_SECRET_BYTES } from '../../src/domain/secret-mask.ts';
 import type { Provider } from '../../src/ports/provider.ts';
 import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 
 const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/;
 /** Headers that frame or route a message: a secret in one of them would change what the upstream takes it for. */
 const framing = new Set([
-  'host',
-  'content-length',
-  'transfer-encoding',
-  'connection',
-  'upgrade',
-  'te',
-  'trailer',
-  'expect',
+  ...['host', 'content-length', 'transfer-encoding', 'connection', 'keep-alive', 'upgrade', 'te', 'trailer', 'expect'],
+  // The gateway's own, so that it can look into the answer.
+  'accept-encoding',
 ]);
 const visibleAscii = /^[\x20-\x7e]+$/;
+/** Blanks around a field's value are not part of it (RFC 9110 section 5.5): the upstream would see another secret. */
+const isTrimmed = (text: string): boolean => text.trim() === text;
 
 const template = z
   .string()
   .max(1000)
   .regex(visibleAscii, 'printable ASCII only')
+  .refine(isTrimmed, 'no blanks before or behind it')
   .refine((text) => text.split('{secret}').length === 2, 'must contain {secret} exactly once');
 
 const inject = z.union(
@@ -35,7 +34,10 @@ const inject = z.union(
       header: z
         .string()
         .regex(headerName, 'not a header name')
-        .refine((name) => !framing.has(name.toLowerCase()), 'this header frames the message; it cannot carry a secret'),
+        .refine(
+          (name) => !framing.has(name.toLowerCase().replaceAll('_', '-')),
+          'this header frames the message; it cannot carry a secret',
+        ),
       value: template.default('{secret}'),
     }),
     z.strictObject({ query: z.string().regex(/^[A-Za-z0-9._~-]{1,100}$/, 'not a plain parameter name') }),
@@ -87,9 +89,12 @@ const settings = z
     if (url.protocol !== 'https:' && url.protocol !== 'http:') problem('http or https only');
     if (url.username !== '' || url.password !== '') problem('no credentials in a URL: they are a secret');
     if (url.search !== '' || url.hash !== '') problem('no query and no fragment');
-    if (!value.allow_private_network) {
-      const judged = judgeHost(url.hostname);
-      if (judged.kind !== 'public' && judged.kind !== 'name') {
+    const judged = judgeHost(url.hostname);
+    if (judged.kind === 'invalid') problem('not a host');
+    else if (judged.kind === 'private' && judged.range === 'metadata') {
+      problem('this address hands out credentials of the machine; it is never an upstream');
+    } else if (!value.allow_private_network) {
+      if (judged.kind === 'private') {
         problem('this address is not on the public internet; set allow_private_network if that is meant');
       } else if (url.protocol === 'http:') {
         problem('https only: the secret would cross the public internet in clear');
@@ -101,7 +106,13 @@ const parsed = parsedOnce<Settings>(settings);
 const scopeNames = new WeakMap<Settings, string[]>();
 
 const secret = z.strictObject({
-  value: z.string().min(1).max(8192).regex(visibleAscii, 'printable ASCII only: it must fit a header'),
+  value: z
+    .string()
+    // Shorter ones cannot be kept out of answers: ordinary text would be masked with them.
+    .min(MIN_SECRET_BYTES, `at least ${MIN_SECRET_BYTES} characters`)
+    .max(8192)
+    .regex(visibleAscii, 'printable ASCII only: it must fit a header')
+    .refine(isTrimmed, 'no blanks before or behind it'),
 });
 
 const injected = (value: Settings, key: string): { in: 'header' | 'query'; name: string; value: string } => {

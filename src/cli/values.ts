@@ -64,6 +64,17 @@ export const parseMoment = (text: string, { now, zone, day, duration }: MomentRu
   return moment.toISOString();
 };
 
+/**
+ * When something of its own accord ends: a day (its beginning, UTC: the tighter reading), a time, a duration from now;
+ * `never` is null; undefined stays undefined, which changes nothing.
+ * @throws InvalidArgumentError
+ */
+export const parseExpiry = (text: string | undefined, now: number): string | null | undefined => {
+  if (text === undefined) return undefined;
+  if (text === 'never') return null;
+  return parseMoment(text, { now, zone: 'utc', day: 'start', duration: 'ahead' });
+};
+
 /** `08:00-18:00` → from and to, in UTC; may pass midnight. */
 export const parseHours = (text: string): { from: string; to: string } => {
   const time = '(?:[01]\\d|2[0-3]):[0-5]\\d';

@@ -3,6 +3,7 @@
  * its spelling afterwards; the columns beside it are only for finding it.
  */
 import { canonicalJson } from './canonical-json.ts';
+import { tokenPattern } from './tokens.ts';
 
 export type Actor =
   | { kind: 'agent' | 'operator'; id: string; name: string }
@@ -35,21 +36,30 @@ export interface AuditRecord {
 /** An entry is at most this long, so that its length fits the two bytes of a C2SP entry bundle. */
 export const maxEntryBytes = 65_535;
 
+/**
+ * The last net: what an agent or an upstream put where no token belongs. A token has no character that JSON escapes, so
+ * it stands in the text as it is.
+ */
+const withoutTokens = (body: string): string =>
+  body.includes('wdr_') ? body.replace(tokenPattern, '[redacted]') : body;
+
 /** @throws RangeError when the entry would be longer than {@link maxEntryBytes} */
 export const auditRecord = (event: AuditEvent): AuditRecord => {
   // Written down in canonical order, so that nothing has to be moved.
-  const body = canonicalJson({
-    actor: event.actor,
-    agent: event.agent,
-    connection: event.connection,
-    data: event.data,
-    grant: event.grant,
-    outcome: event.outcome,
-    request_id: event.request_id,
-    time: new Date(event.at).toISOString(),
-    type: event.type,
-    v: 1,
-  });
+  const body = withoutTokens(
+    canonicalJson({
+      actor: event.actor,
+      agent: event.agent,
+      connection: event.connection,
+      data: event.data,
+      grant: event.grant,
+      outcome: event.outcome,
+      request_id: event.request_id,
+      time: new Date(event.at).toISOString(),
+      type: event.type,
+      v: 1,
+    }),
+  );
   if (Buffer.byteLength(body) > maxEntryBytes) {
     throw new RangeError(`audit entry ${event.type} is longer than ${maxEntryBytes} bytes`);
   }

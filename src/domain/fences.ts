@@ -50,16 +50,16 @@ export const selectorMatches = (selector: Selector, facts: FenceFacts): boolean 
  * field goes into that field's map, only selectors of several fields are walked.
  */
 export class FenceIndex {
-  #everything = 0;
+  #everything = -1;
   readonly #single = new Map<string, number>();
   #compound: { selector: Selector; seq: number }[] = [];
-  #newest = 0;
+  #newest = -1;
 
   constructor(fences: Iterable<Fence> = []) {
     for (const fence of fences) this.add(fence.selector, fence.seq);
   }
 
-  /** The sequence number of the newest fence, 0 when there is none. */
+  /** The sequence number of the newest fence, -1 when there is none. */
   get newest(): number {
     return this.#newest;
   }
@@ -74,7 +74,7 @@ export class FenceIndex {
     const only = named.length === 1 ? named[0] : undefined;
     if (only) {
       const key = `${only[0]}:${String(only[1])}`;
-      this.#single.set(key, Math.max(this.#single.get(key) ?? 0, seq));
+      this.#single.set(key, Math.max(this.#single.get(key) ?? -1, seq));
     } else if (named.length > 1) {
       this.#compound.push({ selector, seq });
     }

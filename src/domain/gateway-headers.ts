@@ -32,15 +32,20 @@ const DROPPED_FROM_REQUESTS: ReadonlySet<string> = new Set([
   ...['host', 'content-length', 'expect'],
   // The agent's proof towards Warder, never towards the upstream.
   'authorization',
-  // Answers must come uncompressed, or a secret in them could not be seen.
-  'accept-encoding',
+  // Answers must come uncompressed and in a charset that writes ASCII as ASCII, or a secret in them could not be seen.
+  ...['accept-encoding', 'accept-charset'],
   // Statements about the way here; the upstream would believe the agent.
   ...['forwarded', 'via', 'x-real-ip', 'x-client-ip', 'x-cluster-client-ip', 'true-client-ip', 'cf-connecting-ip'],
   // These make frameworks act on another path or method than the one that was authorised.
   ...['x-original-url', 'x-rewrite-url', 'x-http-method-override', 'x-http-method', 'x-method-override'],
 ]);
 
-const DROPPED_FROM_RESPONSES: ReadonlySet<string> = new Set(HOP_BY_HOP);
+const DROPPED_FROM_RESPONSES: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
+  // Said for a whole origin, and the origin the agent sees is Warder's.
+  ...['strict-transport-security', 'alt-svc', 'clear-site-data'],
+  ...['public-key-pins', 'public-key-pins-report-only'],
+]);
 
 /** Any kind of Warder token (`wdr_at_`, `wdr_gw_`, `wdr_op_` and kinds to come), in any position. */
 const WARDER_TOKEN = /wdr_[a-z]{2}_/i;

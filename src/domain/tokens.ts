@@ -25,8 +25,14 @@ const base64url = /^[A-Za-z0-9_-]+$/;
 /** How many random bytes {@link makeToken} takes: 256 bits. */
 export const tokenEntropyBytes = 32;
 
-/** Everything that starts like a token of ours, for redaction and for keeping ours from going upstream. */
-export const tokenPattern = /wdr_(?:at|gw|op)_[0-9a-z]{26}[A-Za-z0-9_-]{43}/g;
+/** Every token and client secret of ours (`wdr_cs_`, manage-agents.ts) in a text: for redaction. */
+export const tokenPattern = /wdr_(?:(?:at|gw|op)_[0-9a-z]{26}|cs_)[A-Za-z0-9_-]{43}/g;
+
+/** A part is enough: what was cut off or pasted in two halves is still most of a secret. */
+const tokenLike = /wdr_(?:at|gw|op|cs)_[A-Za-z0-9_-]{16}/;
+
+/** @returns whether the text holds a token or client secret of ours, or a good part of one */
+export const mentionsToken = (text: string): boolean => tokenLike.test(text);
 
 /** @param id the typed id of the row that will hold the digest; @param random {@link tokenEntropyBytes} bytes */
 export const makeToken = (kind: TokenKind, id: string, random: Uint8Array): string =>

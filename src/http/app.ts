@@ -75,7 +75,12 @@ export const createApp = (edge: Edge, options: { trustProxy: readonly string[] }
 export const createMetricsApp = (edge: Edge): Express => {
   const app = express();
   app.disable('x-powered-by');
+  app.use(identify(edge));
   app.get('/metrics', metricsHandler(edge));
+  app.use((_req, _res) => {
+    throw new Refused('not_found', 'there is only /metrics here');
+  });
+  app.use(errorHandler(edge.core.log));
   return app;
 };
 

@@ -3,15 +3,18 @@
  * known, so that a stranger cannot make Warder parse.
  */
 import type { IncomingMessage } from 'node:http';
-import { dangerousKey, isShallow } from '../domain/json-limits.ts';
+import { countMembers, jsonFault } from '../domain/json-limits.ts';
 import { Refused } from '../domain/refusals.ts';
 
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+/** A body of ours fits into a few packets: whoever takes longer is stuck, or holds the connection on purpose. */
+const bodyPatienceMs = 10_000;
+
 const tooLarge = (limitBytes: number): Refused =>
   new Refused('too_large', `the body is longer than ${limitBytes} bytes`);
 
-/** @throws Refused `too_large`, or `invalid_request` when the caller broke off */
+/** @throws Refused `too_large`, or `invalid_request` when the caller broke off or did not come to an end */
 const readBytes = (req: IncomingMessage, limitBytes: number): Promise<Buffer> =>
   new Promise((resolve, reject) => {
     if (Number(req.headers['content-length'] ?? 0) > limitBytes) {
@@ -20,16 +23,29 @@ const readBytes = (req: IncomingMessage, limitBytes: number): Promise<Buffer> =>
     }
     const chunks: Buffer[] = [];
     let size = 0;
-    req.on('data', (chunk: Buffer) => {
+    const stop = (): void => {
+      clearTimeout(timer);
+      req.off('data', take).off('end', finish).off('error', broken).off('close', broken);
+    };
+    const fail = (refused: Refused): void => {
+      stop();
+      reject(refused);
+    };
+    const take = (chunk: Buffer): void => {
       size += chunk.length;
-      if (size > limitBytes) {
-        req.pause();
-        reject(tooLarge(limitBytes));
-      } else chunks.push(chunk);
-    });
-    req.on('end', () => resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)));
-    req.on('error', () => reject(new Refused('invalid_request', 'the request broke off')));
-    req.on('close', () => reject(new Refused('invalid_request', 'the request broke off')));
+      if (size > limitBytes) fail(tooLarge(limitBytes));
+      else chunks.push(chunk);
+    };
+    const finish = (): void => {
+      stop();
+      resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
+    };
+    const broken = (): void => fail(new Refused('invalid_request', 'the request broke off'));
+    const timer = setTimeout(
+      () => fail(new Refused('invalid_request', `the body took longer than ${bodyPatienceMs / 1000} seconds`)),
+      bodyPatienceMs,
+    );
+    req.on('data', take).on('end', finish).on('error', broken).on('close', broken);
   });
 
 const hasBody = (req: IncomingMessage): boolean =>
@@ -67,7 +83,8 @@ export const readJson = async (req: IncomingMessage, limitBytes: number): Promis
   if (!hasBody(req)) return undefined;
   requireType(req, 'application/json');
   const bytes = await readBytes(req, limitBytes);
-  if (!isShallow(bytes)) throw new Refused('invalid_request', 'the body is nested too deeply');
+  const members = countMembers(bytes);
+  if (members === undefined) throw new Refused('invalid_request', 'the body is nested too deeply');
   const text = decode(bytes);
   let value: unknown;
   try {
@@ -75,8 +92,8 @@ export const readJson = async (req: IncomingMessage, limitBytes: number): Promis
   } catch {
     throw new Refused('invalid_request', 'the body is not valid JSON');
   }
-  const key = dangerousKey(value);
-  if (key !== undefined) throw new Refused('invalid_request', `the key ${key} is not allowed`);
+  const fault = jsonFault(value, members);
+  if (fault !== undefined) throw new Refused('invalid_request', fault);
   return value;
 };
 

@@ -1,5 +1,6 @@
 /** What the edge's rooms share: the core, and the few things that live at the edge only. */
 import type { IncomingMessage } from 'node:http';
+import { isIP } from 'node:net';
 import type { Request } from 'express';
 import type { Upstream } from '../ports/upstream.ts';
 import type { ClientAuthenticator } from '../services/authenticate-client.ts';
@@ -35,8 +36,14 @@ export const setFacts = (req: WithFacts, value: RequestFacts): void => {
 export const requestId = (req: WithFacts): string => req[factsKey]?.id ?? 'req_unknown';
 export const startedAt = (req: WithFacts): number => req[factsKey]?.startedAt ?? 0;
 
-/** The address of the peer, or of the client where a trusted proxy names it (WARDER_TRUST_PROXY). */
-export const addressOf = (req: Request): string => req.ip ?? req.socket.remoteAddress ?? 'unknown';
+/**
+ * The address of the peer, or of the client where a trusted proxy names it (WARDER_TRUST_PROXY). What a proxy passes on
+ * that is no address is a client's own text: it counts and records nobody.
+ */
+export const addressOf = (req: Request): string => {
+  const { ip } = req;
+  return ip !== undefined && isIP(ip) !== 0 ? ip : (req.socket.remoteAddress ?? 'unknown');
+};
 
 export const anonymous = (req: Request): Caller => ({
   actor: { kind: 'anonymous', address: addressOf(req) },

@@ -4,6 +4,7 @@ import { Refused } from '../domain/refusals.ts';
 import { authenticateOperator } from '../services/authenticate.ts';
 import { readiness } from '../services/readiness.ts';
 import { bearerToken } from './bearer.ts';
+import { docsHandler } from './docs-page.ts';
 import type { Edge } from './edge.ts';
 import { openApi } from './openapi.ts';
 import { sendJson } from './reply.ts';
@@ -30,8 +31,8 @@ export const opsRoutes = (edge: Edge): Router => {
   router.get(
     '/metrics',
     async (req, res, next) => {
-      const token = bearerToken(req);
       try {
+        const token = bearerToken(req);
         if (token === undefined) throw new Refused('unauthenticated', 'an operator token is needed');
         authenticateOperator(edge.core, token);
       } catch (error) {
@@ -47,5 +48,6 @@ export const opsRoutes = (edge: Edge): Router => {
   router.get('/openapi.json', (_req, res) => {
     sendJson(res, 200, description);
   });
+  router.get('/docs', docsHandler());
   return router;
 };

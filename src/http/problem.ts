@@ -59,8 +59,6 @@ export const sendProblem = (req: Request, res: Response, error: unknown): void =
   res.setHeader('Cache-Control', 'no-store');
   // Tells Warder's own answers from those of an upstream, where both pass the same way.
   res.setHeader('Warder-Error', refusal.code);
-  // What was not read of a body stays unread: the connection ends with this answer.
-  if (!req.complete) res.setHeader('Connection', 'close');
   sendJson(res, problem.status, problem, 'application/problem+json');
 };
 

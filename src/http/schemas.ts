@@ -1,14 +1,17 @@
 /** The fields requests are made of, each in one place. */
 import { z } from 'zod';
-import { isName, isPlainLine, isScopeName, nameRule, scopeNameRule } from '../domain/names.ts';
+import { type IdPrefix, isId } from '../domain/ids.ts';
+import { isName, isPlainLine, isScopeName, nameRule, plainLineRule, scopeNameRule } from '../domain/names.ts';
 
 export const name = z.string().refine(isName, nameRule);
-/** Of something that exists already: its name or its id. Anything unknown is `not_found`, not malformed. */
-export const reference = z.string().min(1).max(100);
+/** Of something that exists already: its name or its id. What is spelled like one and unknown is `not_found`. */
+export const reference = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,99}$/, 'a name or an id');
 export const scopeName = z.string().refine(isScopeName, scopeNameRule);
 
-const line = (max: number) =>
-  z.string().refine((text) => isPlainLine(text, max), `one printable line of at most ${max} characters`);
+/** The type of a provider, as the registry spells it. Whether there is one is the registry's to say. */
+export const provider = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'the type of a provider');
+
+const line = (max: number) => z.string().refine((text) => isPlainLine(text, max), plainLineRule(max));
 
 export const owner = line(200);
 export const purpose = line(500);
@@ -32,7 +35,19 @@ export const momentOrDay = z.union([z.iso.date().transform((text) => Date.parse(
 
 export const status = z.enum(['active', 'suspended']);
 
-export const pageQuery = {
-  cursor: z.string().min(1).max(100).optional(),
-  limit: z.coerce.number().int().min(1).max(500).default(100),
-};
+/** A whole number in a query, in digits only: `0x10`, ` 5` and `1e1` are what some other reader takes for a number. */
+export const digits = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^(?:0|[1-9][0-9]{0,14})$/, `a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .pipe(z.number().min(min).max(max));
+
+/** The `next_cursor` of a page is the id of its last row. */
+export const pageQuery = (prefix: IdPrefix) => ({
+  cursor: z
+    .string()
+    .refine((text) => isId(prefix, text), 'the next_cursor of the page before')
+    .optional(),
+  limit: digits(1, 500).default(100),
+});

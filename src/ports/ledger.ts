@@ -162,8 +162,11 @@ export interface LedgerReader {
   ): Promise<GrantCount>;
   /** Intents recorded up to this entry, oldest first. */
   intendedGrants(upToSeq: number, limit: number): Promise<model.Grant[]>;
-  /** Issued grants with something live upstream, by id from after `after`: what a drain walks. */
-  upstreamGrants(after: string, limit: number): Promise<model.Grant[]>;
+  /**
+   * Issued grants with something live upstream, by id from after `after`: what a drain walks.
+   * @param endedBy only those that are not active any more, or whose time is over at this moment
+   */
+  upstreamGrants(after: string, limit: number, endedBy?: number): Promise<model.Grant[]>;
   /** How far a revocation's clean-up upstream has come. */
   upstreamProgress(revocationId: string): Promise<{ revoked: number; unrevocable: number }>;
   /** Ids of rows whose time is over, at most `limit` a table. */

@@ -8,9 +8,12 @@
  * - `plan` is pure and quick: it only computes. What it returns as `handle` must be enough for `revoke`, even when
  *   `mint` never ran, died half-way, or did its work without anybody hearing of it.
  * - `mint` may learn a better handle on the way (a lease id): it calls `journal(handle)` and waits for it before it
- *   goes on; from then on that handle is the one to revoke.
- * - `revoke` is idempotent and succeeds when the target is gone or never was.
- * - All calls end within `timeoutMs` of the context's signal and reject with {@link ProviderFailure}.
+ *   goes on; from then on that handle is the one to revoke, unless the minted answer brings another.
+ * - What `mint` makes ends by itself at `expiresAt` wherever the upstream can do that: the last net below the drain.
+ * - `revoke` is idempotent and succeeds when the target is gone or never was. It may be called for one grant more than
+ *   once, also at the same time.
+ * - A call whose context's signal is aborted ends soon and rejects. All calls reject with {@link ProviderFailure};
+ *   nobody waits longer for them than the signal says.
  */
 import type { GatewayRule } from '../domain/gateway-rules.ts';
 import type { Connection, CredentialType, Enforcement, Grant } from '../domain/model.ts';
@@ -40,12 +43,13 @@ export interface ProviderContext {
   now(): number;
   /** Aborted when the time for the call is over. */
   signal: AbortSignal;
-  secret: ConnectionSecret | undefined;
+  /** The secret in force, read anew at each call; undefined when the connection has none. */
+  secret(): Promise<ConnectionSecret | undefined>;
   /** Makes a handle durable before the provider goes on. */
   journal(handle: Handle): Promise<void>;
   /**
    * Replaces the connection's secret (a rotating refresh token) by compare-and-swap on its version.
-   * @returns the new version, or undefined when someone else was first: then read the context's secret anew
+   * @returns the new version, or undefined when someone else replaced it first: then read `secret()` again
    */
   replaceSecret(from: number, fields: Record<string, string>): Promise<number | undefined>;
   /** Signs a JWT with the broker's current key; only providers of Warder's own tokens use it. */
@@ -63,7 +67,8 @@ export interface Minted {
   credential: { type: CredentialType } & Record<string, unknown>;
   /** The bearer string Warder must recognise at introspection and revocation, where there is one. */
   bearer?: string;
-  handle?: Handle | null;
+  /** A better handle than the planned or journalled one, where the upstream's answer brought it. */
+  handle?: Handle;
 }
 
 /** What the gateway needs of a connection whose requests it forwards. */

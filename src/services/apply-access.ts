@@ -9,13 +9,16 @@ import type { Caller } from './core.ts';
 import { type AgentInput, prepareAgent, prepareAgentDeletion, prepareAgentPatch } from './manage-agents.ts';
 import {
   type ConnectionInput,
+  InvalidInput,
   prepareConnection,
   prepareConnectionDeletion,
   prepareConnectionPatch,
   prepareSecret,
+  requireNothingUpstream,
   secretIsInForce,
 } from './manage-connections.ts';
 import {
+  defaultLimits,
   type EntitlementInput,
   prepareEntitlement,
   prepareEntitlementDeletion,
@@ -66,11 +69,15 @@ export const applyAccess = async (
 ): Promise<Applied> => {
   requireDistinct(
     'agents',
-    document.agents.map((agent) => agent.name),
+    document.agents.map(({ name }) => name),
   );
   requireDistinct(
     'connections',
-    document.connections.map((connection) => connection.name),
+    document.connections.map(({ name }) => name),
+  );
+  requireDistinct(
+    'entitlements',
+    document.entitlements.map(({ agent, connection, scopes }) => JSON.stringify([agent, connection, sorted(scopes)])),
   );
   const work: Work = {
     core,
@@ -82,10 +89,15 @@ export const applyAccess = async (
     agents: new Map(core.state.agents.all().map((agent) => [agent.name, agent])),
     connections: new Map(core.state.connections.all().map((connection) => [connection.name, connection])),
   };
-  for (const agent of document.agents) applyAgent(work, agent);
-  for (const connection of document.connections) await applyConnection(work, connection);
-  const kept = document.entitlements.map((entitlement) => applyEntitlement(work, entitlement));
-  if (options.prune) prune(work, document, new Set(kept));
+  for (const [i, agent] of document.agents.entries()) await at(`agents.${i}`, () => applyAgent(work, agent));
+  for (const [i, connection] of document.connections.entries()) {
+    await at(`connections.${i}`, () => applyConnection(work, connection));
+  }
+  const kept = new Set<string>();
+  for (const [i, entitlement] of document.entitlements.entries()) {
+    kept.add(await at(`entitlements.${i}`, () => applyEntitlement(work, entitlement)));
+  }
+  if (options.prune) await prune(work, document, kept);
   if (options.plan || work.prepared.length === 0) {
     return { applied: false, changes: work.shown, client_secrets: [] };
   }
@@ -93,9 +105,26 @@ export const applyAccess = async (
   return { applied: true, changes: work.shown, client_secrets: work.clientSecrets };
 };
 
-const requireDistinct = (what: string, names: string[]): void => {
-  const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) throw new Refused('invalid_request', `${what}: ${twice} is named twice`);
+const sorted = (scopes: readonly string[]): string[] => [...new Set(scopes)].sort();
+
+/** Two lines about one thing could want different things of it. Entitlements are told apart by whom, what and scopes. */
+const requireDistinct = (list: string, keys: readonly string[]): void => {
+  const first = new Map<string, number>();
+  for (const [i, key] of keys.entries()) {
+    const before = first.get(key);
+    if (before !== undefined) throw new InvalidInput([`${list}.${i}: the same as ${list}.${before}`]);
+    first.set(key, i);
+  }
+};
+
+/** Runs one line's work; what is wrong with it is said with its place in the document. */
+const at = async <T>(place: string, work: () => T | Promise<T>): Promise<T> => {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof InvalidInput) throw new InvalidInput(error.problems.map((problem) => `${place}: ${problem}`));
+    throw error;
+  }
 };
 
 const show = (work: Work, change: Change, shown: AccessChange): void => {
@@ -174,10 +203,11 @@ const applyEntitlement = (work: Work, input: EntitlementInput): string => {
   const { core, caller, operator } = work;
   const agent = work.agents.get(input.agent);
   const connection = work.connections.get(input.connection);
-  if (!agent) throw new Refused('invalid_request', `entitlements: there is no agent ${input.agent}`);
-  if (!connection) throw new Refused('invalid_request', `entitlements: there is no connection ${input.connection}`);
-  const { agent: _agent, connection: _connection, ...limits } = input;
-  const name = `${agent.name} -> ${connection.name}: ${[...input.scopes].sort().join(' ')}`;
+  if (!agent) throw new InvalidInput([`there is no agent ${input.agent}`]);
+  if (!connection) throw new InvalidInput([`there is no connection ${input.connection}`]);
+  const { agent: _agent, connection: _connection, ...given } = input;
+  const limits = { ...defaultLimits, ...given };
+  const name = `${agent.name} -> ${connection.name}: ${sorted(input.scopes).join(' ')}`;
   const standing = core.state.entitlementsOf(agent.id, connection.id);
   const same = standing.find((row) => sameScopes(row, input.scopes));
   if (!same) {
@@ -193,9 +223,9 @@ const applyEntitlement = (work: Work, input: EntitlementInput): string => {
 };
 
 const sameScopes = (row: Entitlement, scopes: readonly string[]): boolean =>
-  JSON.stringify([...row.scopes].sort()) === JSON.stringify([...new Set(scopes)].sort());
+  JSON.stringify(sorted(row.scopes)) === JSON.stringify(sorted(scopes));
 
-const prune = (work: Work, document: AccessDocument, keptEntitlements: ReadonlySet<string>): void => {
+const prune = async (work: Work, document: AccessDocument, keptEntitlements: ReadonlySet<string>): Promise<void> => {
   const { core, operator, caller } = work;
   const agents = new Set(document.agents.map((agent) => agent.name));
   const connections = new Set(document.connections.map((connection) => connection.name));
@@ -216,6 +246,7 @@ const prune = (work: Work, document: AccessDocument, keptEntitlements: ReadonlyS
   }
   for (const connection of core.state.connections.all()) {
     if (connections.has(connection.name)) continue;
+    await requireNothingUpstream(core, connection);
     show(work, prepareConnectionDeletion(core, connection, operator, caller), {
       action: 'delete',
       kind: 'connection',

@@ -2,8 +2,9 @@
  * Client authentication at the token, introspection and revocation endpoints (RFC 6749 section 2.3, RFC 7523): which
  * agent is it? Unknown, known and suspended clients with a wrong proof get the same answer, after the same work.
  */
-import { createLocalJWKSet, decodeJwt, type JSONWebKeySet, jwtVerify } from 'jose';
+import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
 import type { Agent } from '../domain/model.ts';
+import { readStrictJws } from '../domain/strict-jws.ts';
 import { sameDigest, tokenDigest } from '../domain/tokens.ts';
 import type { Egress } from '../ports/egress.ts';
 import { type Caller, type Core, commit, record } from './core.ts';
@@ -21,10 +22,14 @@ const skewSeconds = 30;
 /** Types of other tokens that must not pass for an assertion, and those that may stand there. */
 const assertionTypes = new Set(['client-authentication+jwt', 'jwt']);
 
+/** Header parameters that ask the reader to fetch, trust, skip or transform something, or belong to a JWE. */
+const refusedHeaders = ['jku', 'x5u', 'jwk', 'x5c', 'crit', 'b64', 'zip', 'enc'] as const;
+
 /** Compared with when there is no such client, so that the work is the same. */
 const nobodysDigest = tokenDigest('nobody');
 
-const failed = (why: string): ClientAuthentication => ({ ok: false, why });
+/** Words of the client may be in it: short, and fit for an audit entry. */
+const failed = (why: string): ClientAuthentication => ({ ok: false, why: why.slice(0, 200).toWellFormed() });
 
 export class ClientAuthenticator {
   readonly #core: Core;
@@ -54,14 +59,14 @@ export class ClientAuthenticator {
   }
 
   async #assertion(proof: Extract<ClientProof, { assertion: string }>, caller: Caller): Promise<ClientAuthentication> {
-    let subject: unknown;
-    try {
-      subject = decodeJwt(proof.assertion).sub;
-    } catch {
-      return failed('not a JWT');
+    const parts = readStrictJws(proof.assertion);
+    if (!parts) return failed('not a JWT in its one spelling');
+    for (const name of refusedHeaders) {
+      if (name in parts.header) return failed(`${name} in the header is not accepted`);
     }
+    const subject = parts.payload['sub'];
     const agent = typeof subject === 'string' ? this.#core.state.agentCalled(subject) : undefined;
-    if (!agent || agent.auth.method !== 'private_key_jwt') return failed('unknown client or another method');
+    if (agent?.auth.method !== 'private_key_jwt') return failed('unknown client or another method');
     if (proof.clientId !== undefined && this.#core.state.agentCalled(proof.clientId)?.id !== agent.id) {
       return failed('client_id is another client than the assertion’s');
     }
@@ -81,7 +86,8 @@ export class ClientAuthenticator {
           table: 'used_once',
           row: {
             id: tokenDigest(`jti ${agent.id} ${jti}`),
-            expires_at: (Number(exp) + skewSeconds + 1) * 1000,
+            // A NumericDate may have a fraction (RFC 7519 section 2).
+            expires_at: Math.ceil((Number(exp) + skewSeconds + 1) * 1000),
           },
         },
       ],
@@ -126,13 +132,14 @@ export class ClientAuthenticator {
     const { payload, protectedHeader } = result;
     const { typ } = protectedHeader;
     if (typ !== undefined && !assertionTypes.has(typ.toLowerCase())) throw new Error(`typ ${typ} is another token`);
-    for (const name of ['jku', 'x5u', 'jwk', 'x5c'] as const) {
-      if (name in protectedHeader) throw new Error(`${name} in the header is not accepted`);
-    }
     if (Array.isArray(payload.aud) && payload.aud.length !== 1) throw new Error('more than one audience');
     const seconds = Math.floor(now / 1000);
     if (Number(payload.exp) > seconds + longestAssertionSeconds + skewSeconds) throw new Error('exp is too far away');
-    if (payload.iat !== undefined && payload.iat > seconds + skewSeconds) throw new Error('iat is in the future');
+    if (payload.iat !== undefined) {
+      if (payload.iat > seconds + skewSeconds) throw new Error('iat is in the future');
+      // Made for a longer life, and only now near its end.
+      if (Number(payload.exp) - payload.iat > longestAssertionSeconds + skewSeconds) throw new Error('iat is too old');
+    }
     return payload;
   }
 

@@ -1,135 +1,254 @@
 /**
- * The drain: what a fence or the clock has killed here is taken back upstream too, a bounded number at a time, with
- * tries and delays, resumed after a restart. It decides nothing: a grant is dead for every check point before it
- * comes along.
+ * The drain: what a fence, the clock or a return has ended here is taken back upstream too, and so is what a crash or
+ * a failure left half-made. It decides nothing: a grant is dead for every check point before it comes along. It works
+ * from what the ledger says, so it goes on after a restart where it was.
+ *
+ * Each connection has a lane of its own: an upstream that hangs keeps only its own grants waiting. A try that fails is
+ * repeated after a pause, a bounded number of times; then the grant is `unrevocable`, where everybody sees it.
  */
-import { FenceIndex } from '../domain/fences.ts';
+import { selectorMatches } from '../domain/fences.ts';
 import { grantFacts } from '../domain/liveness.ts';
-import type { Fence, Grant, Revocation } from '../domain/model.ts';
+import type { Grant, Revocation } from '../domain/model.ts';
 import { commit, record } from './core.ts';
+import { Lanes } from './lanes.ts';
 import type { CoreWithSecrets } from './provider-context.ts';
-import { systemCaller } from './revoke.ts';
-import { revokeUpstream } from './undo-intended.ts';
+import { countKilled, systemCaller } from './revoke.ts';
+import { grantNames, recordUndone, revokeUpstream } from './undo-intended.ts';
 
-/** Upstream calls at once: enough to hide latency, few enough not to exhaust an upstream's connections. */
-const atOnce = 8;
+export interface DrainPatience {
+  /** Tries at the upstream before a grant is `unrevocable`. */
+  tries: number;
+  /** The pause after the first failure; each is twice the one before. */
+  firstPauseMs: number;
+  longestPauseMs: number;
+  /** What an upstream may have made after it went silent while minting is looked for once more, after this time. */
+  secondLookMs: number;
+}
+
+/** Ten tries with these pauses last eight minutes: an upstream that restarts meanwhile loses nothing. */
+export const drainPatience: DrainPatience = {
+  tries: 10,
+  firstPauseMs: 1_000,
+  longestPauseMs: 300_000,
+  secondLookMs: 30_000,
+};
+
+/** Enough at once to hide an upstream's latency, few enough not to exhaust its connections, or our own. */
+const laneLimits = { perLane: 8, inAll: 128, waiting: 5_000 };
 const page = 200;
-/** Expired grants are looked for this often; fences start a round at once. */
-export const expiryRoundMs = 5_000;
+const maxIntents = 1_000;
+/** Expired grants are looked for this often; what a change ended starts a round at once. */
+const roundMs = 5_000;
+/**
+ * A renewal that was sent to the ledger just before its grant's end may still take place; the ledger answers or refuses
+ * within this time (use-grant.ts). After it the end is the end.
+ */
+const expiryGraceMs = 2_000;
+
+const drainer = systemCaller('drain');
+const recovery = systemCaller('recovery');
 
 export class UpstreamDrain {
   readonly #core: CoreWithSecrets;
-  #running: Promise<void> | undefined;
+  readonly #patience: DrainPatience;
+  readonly #lanes: Lanes;
+  readonly #stop = new AbortController();
+  /** In a lane, waiting or running. */
+  readonly #queued = new Set<string>();
+  readonly #failed = new Map<string, { tries: number; restUntil: number }>();
+  #round: Promise<void> | undefined;
   #again = false;
-  #stopped = false;
+  /** The newest fence when a walk over everything was last complete. */
+  #walkedFence = -2;
   #timer: NodeJS.Timeout | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #unsubscribe = (): unknown => undefined;
 
-  constructor(core: CoreWithSecrets) {
+  constructor(core: CoreWithSecrets, patience: DrainPatience = drainPatience) {
     this.#core = core;
+    this.#patience = patience;
+    this.#lanes = new Lanes(laneLimits, () => this.wake());
   }
 
   start(): void {
-    this.#core.state.onKilled(() => this.wake());
-    this.#timer = setInterval(() => this.wake(), expiryRoundMs);
+    this.#unsubscribe = this.#core.state.onKilled(() => this.wake());
+    this.#timer = setInterval(() => this.wake(), roundMs);
     this.#timer.unref();
     this.wake();
   }
 
   /** Starts a round, or another after the one that runs. */
   wake(): void {
-    if (this.#stopped) return;
-    if (this.#running) {
+    if (this.#stop.signal.aborted) return;
+    if (this.#round) {
       this.#again = true;
       return;
     }
-    this.#running = this.#round()
+    this.#round = this.#look()
       .catch((error: unknown) => this.#core.log.error({ err: error }, 'a drain round failed'))
       .finally(() => {
-        this.#running = undefined;
-        if (this.#again) {
-          this.#again = false;
-          this.wake();
-        }
+        this.#round = undefined;
+        if (!this.#again) return;
+        this.#again = false;
+        this.wake();
       });
   }
 
+  /** Ends what is under way as a try that does not count. */
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#stop.abort();
+    this.#unsubscribe();
     clearInterval(this.#timer);
-    await this.#running;
+    clearTimeout(this.#retry);
+    this.#lanes.clear();
+    await this.#round;
+    await this.#lanes.idle();
   }
 
-  async #round(): Promise<void> {
-    if (this.#core.keyring.state().sealed) return;
-    const open = await this.#core.reader.openRevocations();
-    let after = '';
-    while (!this.#stopped) {
-      const grants = await this.#core.reader.upstreamGrants(after, page);
-      const last = grants.at(-1);
-      if (!last) break;
-      after = last.id;
-      const dead = grants.filter((grant) => this.#isDead(grant));
-      for (let i = 0; i < dead.length && !this.#stopped; i += atOnce) {
-        await Promise.all(dead.slice(i, i + atOnce).map((grant) => this.#finish(grant, open)));
-      }
+  /** One round: finds what is to be done and puts it into the lanes; closes revocations with nothing left to do. */
+  async #look(): Promise<void> {
+    const { reader, state, clock, keyring } = this.#core;
+    if (keyring.state().sealed) return;
+    const [newestFence, newestSeq] = [state.fences.newest, state.newestSeq];
+    // One that is durable and not heard of yet comes with its own round.
+    const open = (await reader.openRevocations()).filter((one) => one.seq <= newestFence);
+    open.sort((a, b) => a.seq - b.seq);
+
+    for (const grant of await reader.intendedGrants(newestSeq, maxIntents)) {
+      if (!state.issuing.has(grant.id)) this.#queue(grant, () => this.#undo(grant));
     }
-    if (!this.#stopped) for (const revocation of open) await this.#close(revocation);
+
+    const pending = new Set<string>();
+    const everything = open.length > 0 || this.#walkedFence < newestFence;
+    for (let after = ''; !this.#stop.signal.aborted; ) {
+      const endedBy = everything ? undefined : clock.now() - expiryGraceMs;
+      const grants = await reader.upstreamGrants(after, page, endedBy);
+      for (const grant of grants) {
+        const killer = this.#killer(grant, open);
+        if (killer) pending.add(killer.id);
+        if (killer || this.#isDue(grant, newestFence)) this.#queue(grant, () => this.#finish(grant, killer));
+      }
+      const last = grants.at(-1);
+      if (!last || grants.length < page) break;
+      after = last.id;
+    }
+    this.#armRetry();
+    if (this.#stop.signal.aborted) return;
+    this.#walkedFence = Math.max(this.#walkedFence, everything ? newestFence : -1);
+    for (const revocation of open) if (!pending.has(revocation.id)) await this.#close(revocation);
   }
 
-  #isDead(grant: Grant): boolean {
-    const agent = this.#core.state.agents.get(grant.agent_id);
-    return (
-      grant.status !== 'active' ||
-      grant.expires_at <= this.#core.clock.now() ||
-      this.#core.state.fences.fencedBy(grant.seq, grantFacts(grant, agent)) !== undefined
+  /** The revocation that ended this grant while it lived; of several the first. */
+  #killer(grant: Grant, open: readonly Revocation[]): Revocation | undefined {
+    if (grant.status !== 'active') return undefined;
+    const facts = grantFacts(grant, this.#core.state.agents.get(grant.agent_id));
+    return open.find(
+      (one) => one.seq > grant.seq && one.created_at < grant.expires_at && selectorMatches(one.selector, facts),
     );
   }
 
-  async #finish(grant: Grant, open: Revocation[]): Promise<void> {
-    const core = this.#core;
-    const agent = core.state.agents.get(grant.agent_id);
-    const facts = grantFacts(grant, agent);
-    const fenced = core.state.fences.fencedBy(grant.seq, facts) !== undefined;
-    const revocation = open.find((one) => new FenceIndex([fenceOf(one)]).fencedBy(grant.seq, facts) !== undefined);
-    const failure = await revokeUpstream(core, grant, systemCaller('drain'));
-    const ended = grant.status === 'active' ? (fenced ? 'revoked' : 'expired') : grant.status;
-    const status = failure === undefined ? ended : 'unrevocable';
-    const connection = core.state.connections.get(grant.connection_id);
-    await commit(core, {
-      writes: [
-        {
-          write: 'update',
-          table: 'grants',
-          id: grant.id,
-          set: {
-            status,
-            upstream: failure === undefined ? 'gone' : 'unrevocable',
-            revocation_id: revocation?.id ?? null,
-            version: grant.version + 1,
-          },
-          from: { upstream: 'live' },
-        },
-      ],
-      audit: [
-        record(core, systemCaller('drain'), {
-          type: failure === undefined ? 'grant.cleaned_up' : 'grant.unrevocable',
-          agent: { id: grant.agent_id, name: agent?.name ?? grant.agent_id },
-          connection: { id: grant.connection_id, name: connection?.name ?? grant.connection_id },
-          grant: grant.id,
-          data: {
-            status,
-            revocation: revocation?.id,
-            ...(failure === undefined ? {} : { failure, handle: grant.handle }),
-          },
-        }),
-      ],
-    });
+  #isDue(grant: Grant, newestFence: number): boolean {
+    const { clock, state } = this.#core;
+    const now = clock.now();
+    if (grant.status === 'aborted') return grant.issued_at + this.#patience.secondLookMs <= now;
+    if (grant.status !== 'active' || grant.expires_at + expiryGraceMs <= now) return true;
+    const fence = state.fences.fencedBy(grant.seq, grantFacts(grant, state.agents.get(grant.agent_id)));
+    return fence !== undefined && fence <= newestFence;
   }
 
-  /** A revocation is complete when nothing it matched is left active upstream. */
+  #queue(grant: Grant, work: () => Promise<void>): void {
+    const { id } = grant;
+    const rests = (this.#failed.get(id)?.restUntil ?? 0) > this.#core.clock.now();
+    if (rests || this.#queued.has(id) || this.#stop.signal.aborted) return;
+    const accepted = this.#lanes.add(grant.connection_id, async () => {
+      try {
+        if (!this.#stop.signal.aborted) await work();
+      } catch (error) {
+        // The ledger: nothing was recorded, so the next round finds it again.
+        this.#core.log.error({ err: error, grant: id }, 'a clean-up upstream could not be recorded');
+      } finally {
+        this.#queued.delete(id);
+      }
+    });
+    if (accepted) this.#queued.add(id);
+  }
+
+  async #undo(found: Grant): Promise<void> {
+    const grant = await this.#core.state.grants.get(found.id);
+    if (grant?.status !== 'intended') return;
+    const end = await this.#try(grant);
+    if (!end) return;
+    await recordUndone(this.#core, grant, recovery, { why: 'it was left half-made', ...end });
+  }
+
+  async #finish(found: Grant, killer: Revocation | undefined): Promise<void> {
+    const core = this.#core;
+    const end = await this.#try(found);
+    if (!end) return;
+    for (;;) {
+      // As it is now: it may have been returned meanwhile.
+      const grant = (await core.state.grants.get(found.id)) ?? found;
+      if (grant.upstream !== 'live') return;
+      const facts = grantFacts(grant, core.state.agents.get(grant.agent_id));
+      const fenced = killer !== undefined || core.state.fences.fencedBy(grant.seq, facts) !== undefined;
+      const ended = grant.status === 'active' ? (fenced ? 'revoked' : 'expired') : grant.status;
+      const status = end.failure === undefined ? ended : 'unrevocable';
+      const result = await commit(core, {
+        writes: [
+          {
+            write: 'update',
+            table: 'grants',
+            id: grant.id,
+            set: {
+              status,
+              upstream: end.failure === undefined ? 'gone' : 'unrevocable',
+              revocation_id: killer?.id ?? null,
+              version: grant.version + 1,
+            },
+            from: { upstream: 'live', version: grant.version },
+          },
+        ],
+        audit: [
+          record(core, drainer, {
+            type: end.failure === undefined ? 'grant.cleaned_up' : 'grant.unrevocable',
+            ...grantNames(core, grant),
+            data: { status, revocation: killer?.id, ...end, ...(end.failure ? { handle: grant.handle } : {}) },
+          }),
+        ],
+      });
+      if (result.ok) return;
+    }
+  }
+
+  /** @returns how it ended upstream, or undefined while there are tries left */
+  async #try(grant: Grant): Promise<{ failure?: string } | undefined> {
+    const revoked = await revokeUpstream(this.#core, grant, drainer, this.#stop.signal);
+    if (revoked.how === 'later') return undefined;
+    const tries = (this.#failed.get(grant.id)?.tries ?? 0) + 1;
+    if (revoked.how === 'gone' || tries >= this.#patience.tries) {
+      this.#failed.delete(grant.id);
+      return revoked.how === 'gone' ? {} : { failure: `${revoked.why}, ${tries} times` };
+    }
+    const { firstPauseMs, longestPauseMs } = this.#patience;
+    const pauseMs = Math.min(firstPauseMs * 2 ** (tries - 1), longestPauseMs);
+    this.#failed.set(grant.id, { tries, restUntil: this.#core.clock.now() + pauseMs });
+    return undefined;
+  }
+
+  /** A round for whoever has rested, where that is before the next regular one. */
+  #armRetry(): void {
+    clearTimeout(this.#retry);
+    let next = Number.POSITIVE_INFINITY;
+    for (const [id, { restUntil }] of this.#failed) if (!this.#queued.has(id)) next = Math.min(next, restUntil);
+    if (next === Number.POSITIVE_INFINITY || this.#stop.signal.aborted) return;
+    this.#retry = setTimeout(() => this.wake(), Math.max(1, next - this.#core.clock.now()));
+    this.#retry.unref();
+  }
+
+  /** A revocation is complete when nothing it killed is left upstream. */
   async #close(revocation: Revocation): Promise<void> {
     const core = this.#core;
-    const progress = await core.reader.upstreamProgress(revocation.id);
+    const killed = await countKilled(core, revocation);
     await commit(core, {
       writes: [
         {
@@ -137,28 +256,25 @@ export class UpstreamDrain {
           table: 'revocations',
           id: revocation.id,
           set: {
+            ...killed,
+            grants: revocation.grants ?? killed.grants,
             upstream_pending: 0,
-            upstream_revoked: progress.revoked,
-            upstream_unrevocable: progress.unrevocable,
             completed_at: core.clock.now(),
+            version: revocation.version + 1,
           },
           from: { completed_at: null },
         },
       ],
       audit: [
-        record(core, systemCaller('drain'), {
+        record(core, drainer, {
           type: 'revocation.completed',
-          data: { revocation: revocation.id, ...progress },
+          data: {
+            revocation: revocation.id,
+            revoked: killed.upstream_revoked,
+            unrevocable: killed.upstream_unrevocable,
+          },
         }),
       ],
     });
   }
 }
-
-const fenceOf = (revocation: Revocation): Fence => ({
-  id: '',
-  seq: revocation.seq,
-  revocation_id: revocation.id,
-  selector: revocation.selector,
-  created_at: revocation.created_at,
-});

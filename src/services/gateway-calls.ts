@@ -3,8 +3,9 @@
  * died. A call is recorded before a byte goes upstream, and again when it is over.
  */
 
+import { namesParameter } from '../domain/gateway-query.ts';
 import { type CompiledRule, compileRule, matches } from '../domain/gateway-rules.ts';
-import { deadGrant, grantFacts } from '../domain/liveness.ts';
+import { type Dead, deadGrant, grantFacts } from '../domain/liveness.ts';
 import type { Agent, Connection, Grant } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { type Needles, secretNeedles } from '../domain/secret-mask.ts';
@@ -17,12 +18,39 @@ export interface CallRequest {
   token: string | undefined;
   connection: string;
   method: string;
-  /** As it will be sent, without the query: queries may carry personal data, and rules do not look at them. */
+  /** As it will be sent, without the query. */
   path: string;
+  /** `''`, or beginning with `?`. Never recorded, as it may carry personal data, and no rule looks at it. */
+  query: string;
+}
+
+/** A request that is refused, as far as it could be understood. */
+export type RefusedRequest = Pick<CallRequest, 'method'> &
+  Partial<Pick<CallRequest, 'connection' | 'path'>> & {
+    /** Why it was not even looked at, as a stable word. */
+    why?: string;
+  };
+
+/** Whose gateway token it is, dead or alive. */
+export interface Holder {
+  grant: Grant;
+  agent: Agent | undefined;
+}
+
+/** The granted scopes do not cover the request. */
+export class ScopeNotAllowed extends Refused {
+  /** Scopes of the connection that would. */
+  readonly sufficient: readonly string[];
+
+  constructor(method: string, sufficient: readonly string[]) {
+    super('scope_not_allowed', `no rule of the granted scopes allows ${method} on this path`);
+    this.sufficient = sufficient;
+  }
 }
 
 /** What a gateway call that may go ahead needs. */
 export interface OpenCall {
+  /** As it is now: a renewal while the call runs replaces it. */
   grant: Grant;
   agent: Agent;
   connection: Connection;
@@ -51,10 +79,23 @@ interface Prepared {
   needles: Needles;
 }
 
+/** A silent stream outlives its grant by this at most; a piece of data never does. */
+const clockMs = 250;
+
+/** A challenge must stay a header of bearable length. */
+const maxSufficientScopes = 20;
+
+const sufficientScopes = (rules: ReadonlyMap<string, readonly CompiledRule[]>, request: CallRequest): string[] =>
+  [...rules]
+    .filter(([, some]) => some.some((rule) => matches(rule, request.method, request.path)))
+    .map(([scope]) => scope)
+    .slice(0, maxSufficientScopes);
+
 export class GatewayCalls {
   readonly #core: CoreWithSecrets;
   readonly #prepared = new Map<string, Prepared>();
-  readonly #running = new Map<OpenCall, (why: string) => void>();
+  readonly #running = new Map<OpenCall, (dead: Dead) => void>();
+  #clockwork: NodeJS.Timeout | undefined;
 
   constructor(core: CoreWithSecrets) {
     this.#core = core;
@@ -66,31 +107,24 @@ export class GatewayCalls {
     return this.#running.size;
   }
 
-  /**
-   * Check point `gateway`. When this resolves the call is recorded durably.
-   * @throws Refused; the refusal is recorded, too
-   */
-  async open(request: CallRequest, caller: Omit<Caller, 'actor'> & { address: string }): Promise<OpenCall> {
-    let known: { grant: Grant; agent: Agent | undefined } | undefined;
-    try {
-      known = await this.#findGrant(request.token);
-      if (!known) throw new Refused('unauthenticated', 'no valid gateway token was presented');
-      return await this.#openWith(known.grant, known.agent, request, caller);
-    } catch (error) {
-      if (error instanceof Refused && error.refusal.code !== 'ledger_unavailable') {
-        await this.#recordRefusal(known, request, caller, error);
-      }
-      throw error;
-    }
-  }
-
-  async #findGrant(token: string | undefined): Promise<{ grant: Grant; agent: Agent | undefined } | undefined> {
+  /** @returns whose token it is, or undefined when Warder never issued it */
+  async holderOf(token: string | undefined): Promise<Holder | undefined> {
     const id = token === undefined ? undefined : tokenRowId('gateway', token);
     if (id === undefined || token === undefined) return undefined;
     const { state } = this.#core;
     const grant = state.grants.peek(id) ?? (await state.grants.get(id));
     if (!grant?.token_digest || !sameDigest(grant.token_digest, tokenDigest(token))) return undefined;
     return { grant, agent: state.agents.get(grant.agent_id) };
+  }
+
+  /**
+   * Check point `gateway`. When this resolves the call is recorded durably.
+   * @throws Refused; recording that is the caller's, by {@link recordRefusal}
+   */
+  async open(request: CallRequest, caller: Omit<Caller, 'actor'>): Promise<OpenCall> {
+    const holder = await this.holderOf(request.token);
+    if (!holder) throw new Refused('unauthenticated', 'no valid gateway token was presented');
+    return this.#openWith(holder.grant, holder.agent, request, caller);
   }
 
   async #openWith(
@@ -112,8 +146,10 @@ export class GatewayCalls {
     const allowed = grant.scopes.some((scope) =>
       prepared.rules.get(scope)?.some((rule) => matches(rule, request.method, request.path)),
     );
-    if (!allowed) {
-      throw new Refused('scope_not_allowed', `no rule of the granted scopes allows ${request.method} on this path`);
+    if (!allowed) throw new ScopeNotAllowed(request.method, sufficientScopes(prepared.rules, request));
+    const { inject } = prepared.target;
+    if (inject.in === 'query' && namesParameter(request.query, inject.name)) {
+      throw new Refused('invalid_request', 'this query parameter carries the secret; leave it out');
     }
     const startedAt = core.clock.now();
     const result = await commit(core, {
@@ -133,17 +169,17 @@ export class GatewayCalls {
   }
 
   /** Registers a call that is under way: `end` is called when it must not go on (check point `gateway-stream`). */
-  run(call: OpenCall, end: (why: string) => void): void {
+  run(call: OpenCall, end: (dead: Dead) => void): void {
     this.#running.set(call, end);
+    this.#watchTheClock();
     // What died between the record and now: a listener that was not there could not hear it.
     const dead = this.#dead(call.grant);
-    if (dead) end(dead.code);
+    if (dead) end(dead);
   }
 
-  /** @returns whether the call may go on: asked at each piece that is passed on */
-  alive(call: OpenCall): boolean {
-    const now = this.#core.clock.now();
-    return now < call.grant.expires_at || this.#dead(call.grant) === undefined;
+  /** @returns why the call must not go on, if so: asked at each piece that is passed on */
+  death(call: OpenCall): Dead | undefined {
+    return this.#core.clock.now() < call.grant.expires_at ? undefined : this.#dead(call.grant);
   }
 
   /** Records how a call ended. Not waited for by the agent; a failure is logged, the first entry stands. */
@@ -185,9 +221,21 @@ export class GatewayCalls {
 
   #endTheDead(): void {
     for (const [call, end] of this.#running) {
+      // Kept with the call: the state forgets grants that nobody asked for lately, and with them what a renewal said.
+      call.grant = this.#core.state.grants.peek(call.grant.id) ?? call.grant;
       const dead = this.#dead(call.grant);
-      if (dead) end(dead.code);
+      if (dead) end(dead);
     }
+  }
+
+  /** No commit tells that a grant has expired, and a stream may be silent: while calls run, the clock is asked. */
+  #watchTheClock(): void {
+    this.#clockwork ??= setInterval(() => {
+      this.#endTheDead();
+      if (this.#running.size > 0) return;
+      clearInterval(this.#clockwork);
+      this.#clockwork = undefined;
+    }, clockMs).unref();
   }
 
   async #prepare(connection: Connection): Promise<Prepared> {
@@ -222,7 +270,7 @@ export class GatewayCalls {
   }
 
   #callerOf(agent: Agent, caller: Omit<Caller, 'actor'>): Caller {
-    return { ...caller, actor: { kind: 'agent', id: agent.id, name: agent.name } };
+    return { ...caller, actor: { id: agent.id, kind: 'agent', name: agent.name } };
   }
 
   #names(grant: Grant, agent: Agent, connection: Connection) {
@@ -233,31 +281,36 @@ export class GatewayCalls {
     };
   }
 
-  async #recordRefusal(
-    known: { grant: Grant; agent: Agent | undefined } | undefined,
-    request: CallRequest,
-    caller: { requestId: string; address: string },
+  /**
+   * Records that a request was refused and what is known of it.
+   * @param holder of the token it carried; undefined for a stranger
+   * @throws Refused `ledger_unavailable`
+   */
+  async recordRefusal(
+    holder: Holder | undefined,
+    request: RefusedRequest,
+    caller: Omit<Caller, 'actor'> & { address: string },
     error: Refused,
   ): Promise<void> {
     const core = this.#core;
-    const agent = known?.agent;
-    const connection = known && core.state.connections.get(known.grant.connection_id);
+    const agent = holder?.agent;
+    const connection = holder && core.state.connections.get(holder.grant.connection_id);
+    const { requestId, address } = caller;
     await commit(core, {
       writes: [],
       audit: [
         record(
           core,
-          agent
-            ? this.#callerOf(agent, caller)
-            : { actor: { kind: 'anonymous', address: caller.address }, requestId: caller.requestId },
+          agent ? this.#callerOf(agent, { requestId }) : { actor: { kind: 'anonymous', address }, requestId },
           {
             type: 'gateway.refused',
             outcome: 'refused',
             agent: agent && { id: agent.id, name: agent.name },
             connection: connection && { id: connection.id, name: connection.name },
-            grant: known?.grant.id,
+            grant: holder?.grant.id,
             data: {
               code: error.refusal.code,
+              why: request.why,
               method: request.method,
               path: request.path,
               asked: request.connection,

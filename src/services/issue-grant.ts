@@ -8,10 +8,10 @@ import { grantFacts } from '../domain/liveness.ts';
 import type { Agent, Connection, Grant } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { makeToken, tokenDigest, tokenEntropyBytes } from '../domain/tokens.ts';
-import { type Changeset, type Guard, unassigned, type Write } from '../ports/ledger.ts';
-import type { Minted, Provider } from '../ports/provider.ts';
+import { type Changeset, type Committed, type Guard, unassigned, type Write } from '../ports/ledger.ts';
+import { type Handle, type Minted, type Provider, ProviderFailure } from '../ports/provider.ts';
 import { type Caller, commit, newId, record } from './core.ts';
-import { type CoreWithSecrets, providerContext, refusalOfProvider } from './provider-context.ts';
+import { type CoreWithSecrets, inTime, providerContext, refusalOfProvider } from './provider-context.ts';
 import { undoIntended } from './undo-intended.ts';
 
 export interface IssueRequest {
@@ -46,8 +46,15 @@ const maxAttempts = 3;
 export const issueGrant = async (core: CoreWithSecrets, request: IssueRequest, caller: Caller): Promise<Issued> => {
   try {
     for (let attempt = 1; ; attempt += 1) {
-      const issued = await attemptIssue(core, request, caller);
-      if (issued) return issued;
+      const id = newId(core, 'grt');
+      // While it is here, an intent of this grant is somebody's work; afterwards it is the drain's (drain-upstream.ts).
+      core.state.issuing.add(id);
+      try {
+        const issued = await attemptIssue(core, id, request, caller);
+        if (issued) return issued;
+      } finally {
+        core.state.issuing.delete(id);
+      }
       if (attempt === maxAttempts) throw new Refused('conflict', 'the rules changed while this was decided; try again');
     }
   } catch (error) {
@@ -60,6 +67,7 @@ export const issueGrant = async (core: CoreWithSecrets, request: IssueRequest, c
 /** @returns undefined when the decision was overtaken before anything came to exist: decide again */
 const attemptIssue = async (
   core: CoreWithSecrets,
+  id: string,
   request: IssueRequest,
   caller: Caller,
 ): Promise<Issued | undefined> => {
@@ -82,8 +90,8 @@ const attemptIssue = async (
     throw new Refused('approval_denied', 'this entitlement needs an approval, and nobody can give one here');
   }
   core.keyring.requireUnsealed();
-  const grant = plannedGrant(core, request, agent, connection, provider, decision);
-  const plan = provider.plan({ ...mintRequest(grant, agent, connection) });
+  const grant = plannedGrant(id, request, agent, connection, provider, decision);
+  const plan = provider.plan(mintRequest(grant, agent, connection));
   grant.credential_type = plan.credentialType;
   grant.handle = plan.handle;
   grant.upstream = plan.handle === null ? null : 'live';
@@ -113,14 +121,15 @@ const attemptIssue = async (
   }
 
   // 5. Mint. The only step that touches the outside world.
+  const handed = providerContext(core, grant, connection, caller);
+  const undo = (why: string, handle: Handle | null, mayAppear = false) =>
+    undoIntended(core, grant.id, caller, { why, handle, mayAppear });
   let minted: Minted;
-  let current: Connection;
   try {
-    const handed = await providerContext(core, grant, connection, caller);
-    minted = await provider.mint(mintRequest(grant, agent, connection), plan, handed.context);
-    current = handed.connection();
+    const minting = provider.mint(mintRequest(grant, agent, connection), plan, handed.context);
+    minted = await (intended ? inTime(handed.context.signal, minting) : minting);
   } catch (error) {
-    if (intended) await undoIntended(core, grant.id, caller, 'minting failed');
+    if (intended) await undo('minting failed', handed.handle(), wentSilent(error));
     throw refusalOfProvider(error);
   }
   const { credential, digest } = finish(core, grant, connection, minted);
@@ -128,12 +137,11 @@ const attemptIssue = async (
     ...grant,
     status: 'active',
     token_digest: digest,
-    handle: minted.handle === undefined ? grant.handle : minted.handle,
-    upstream: grant.upstream,
+    handle: minted.handle ?? handed.handle(),
   };
 
   // 6. Settle. All that was decided must still be so in the very commit that issues.
-  const settling: Changeset = {
+  const settling = (current: Connection): Changeset => ({
     guards: guardsOf(settled, agent, current, decision, decidedAt),
     writes: intended
       ? [
@@ -147,22 +155,22 @@ const attemptIssue = async (
         ]
       : [{ write: 'insert', table: 'grants', row: settled }, ...spending],
     audit: [record(core, caller, { type: 'grant.issued', ...named, data: facts(settled, request) })],
-  };
-  let result: Awaited<ReturnType<typeof commit>>;
+  });
+  let result: Committed;
   try {
-    result = await commit(core, settling);
+    result = await commitOverSecret(core, connection, settling);
   } catch (error) {
-    // Nobody knows whether it was written. The intent was; a restart or the next drain undoes it.
+    // Nobody knows whether it was written. The intent was: what cannot be undone now, the drain or a restart undoes.
     if (intended) {
-      await undoIntended(core, grant.id, caller, 'settling failed', settled.handle).catch((undo: unknown) =>
-        core.log.error({ err: undo, grant: grant.id }, 'undo must wait for the ledger'),
+      await undo('settling failed', settled.handle).catch((failure: unknown) =>
+        core.log.error({ err: failure, grant: grant.id }, 'undo must wait for the ledger'),
       );
     }
     throw error;
   }
   if (!result.ok) {
     if (!intended) return overtaken(result);
-    await undoIntended(core, grant.id, caller, `settling was refused: ${result.why}`, settled.handle);
+    await undo(`settling was refused: ${result.why}`, settled.handle);
     overtaken(result);
     throw new Refused('conflict', 'the rules changed while this was issued; it was taken back');
   }
@@ -171,17 +179,41 @@ const attemptIssue = async (
   return { grant: { ...settled, seq: result.seq }, connection, credential };
 };
 
+/** The upstream may have heard, and may yet do it: anything but a clear no. */
+const wentSilent = (error: unknown): boolean => !(error instanceof ProviderFailure && error.kind === 'refused');
+
+/**
+ * Commits what rests on a connection. A new secret does not change what was decided, so that one set meanwhile (by an
+ * operator, by this grant's provider or another's) only means to hold on to the newer row.
+ */
+const commitOverSecret = async (
+  core: CoreWithSecrets,
+  decidedOn: Connection,
+  changeset: (current: Connection) => Changeset,
+): Promise<Committed> => {
+  const decisive = ({ status, settings }: Connection): string => JSON.stringify({ status, settings });
+  for (let held = decidedOn; ; ) {
+    const result = await commit(core, changeset(held));
+    const current = core.state.connections.get(held.id);
+    const changed = !result.ok && result.why === 'changed' && result.table === 'connections';
+    if (!changed || !current || current.version === held.version || decisive(current) !== decisive(decidedOn)) {
+      return result;
+    }
+    held = current;
+  }
+};
+
 const needsSecret = (provider: Provider): boolean => !provider.checkSecret(undefined).ok;
 
 const plannedGrant = (
-  core: CoreWithSecrets,
+  id: string,
   request: IssueRequest,
   agent: Agent,
   connection: Connection,
   provider: Provider,
   decision: Allowed,
 ): Grant => ({
-  id: newId(core, 'grt'),
+  id,
   seq: unassigned,
   agent_id: agent.id,
   connection_id: connection.id,
@@ -274,14 +306,14 @@ const finish = (
 };
 
 const facts = (grant: Grant, request: IssueRequest): Record<string, unknown> => ({
-  scopes: grant.scopes,
-  entitlement: grant.entitlement_id,
-  provider: grant.provider,
   credential_type: grant.credential_type,
   enforcement: grant.enforcement,
+  entitlement: grant.entitlement_id,
   expires_at: new Date(grant.expires_at).toISOString(),
   max_expires_at: new Date(grant.max_expires_at).toISOString(),
+  provider: grant.provider,
   reason: request.reason,
+  scopes: grant.scopes,
   subject: request.subject,
 });
 

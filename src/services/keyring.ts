@@ -11,7 +11,7 @@ import { canonicalJson } from '../domain/canonical-json.ts';
 import type { KeyEncryptionKey, SealedBox } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import type { Clock } from '../ports/clock.ts';
-import { type KeyService, KmsRefused } from '../ports/kms.ts';
+import { type KeyService, KmsRefused, KmsUnavailable } from '../ports/kms.ts';
 
 const keyBytes = 32;
 /** 96 bits: what GCM wants (NIST SP 800-38D section 8.2.2); each key encrypts one thing, so nonces cannot repeat. */
@@ -21,6 +21,7 @@ const tagBytes = 16;
 /** What a box is for: `purpose` and the ids it belongs to. Bound as additional data. */
 export type BoxContext = { purpose: 'connection-secret' | 'signing-key' } & Record<string, string>;
 
+/** `why` is public: it names the kind of key service and what it said, never where it is. */
 export type SealState = { sealed: false } | { sealed: true; why: string };
 
 const encrypt = (key: Uint8Array, nonce: Uint8Array, plain: Uint8Array, aad: string): Buffer => {
@@ -75,10 +76,15 @@ export class Keyring {
     return this.#kms.name;
   }
 
+  /** `the local key service`, of `local:/var/lib/warder/root.key`: what may be told to anybody. */
+  get #kind(): string {
+    return `the ${this.#kms.name.split(':', 1)[0]} key service`;
+  }
+
   state(): SealState {
     if (this.#keys.size === 0) return { sealed: true, why: this.#why };
     if (this.#clock.now() - this.#confirmedAt > this.#maxAgeMs) {
-      this.seal(`the key service ${this.#kms.name} has not confirmed the key for ${this.#maxAgeMs / 1000} seconds`);
+      this.seal(`${this.#kind} has not confirmed the keys for ${this.#maxAgeMs / 1000} seconds`);
       return { sealed: true, why: this.#why };
     }
     return { sealed: false };
@@ -90,6 +96,8 @@ export class Keyring {
    * @returns the state afterwards
    */
   async unseal(rows: readonly KeyEncryptionKey[]): Promise<SealState> {
+    // The answer may take a while: the keys are known to have been good when it was asked for.
+    const askedAt = this.#clock.now();
     try {
       const unwrapped = await Promise.all(
         rows.map(
@@ -98,12 +106,14 @@ export class Keyring {
       );
       if (unwrapped.length === 0) throw new KmsRefused('there is no key-encryption key');
       for (const [row, key] of unwrapped) {
+        this.#keys.get(row.number)?.fill(0);
         this.#keys.set(row.number, key);
         if (row.state === 'current') this.#current = row.number;
       }
-      this.#confirmedAt = this.#clock.now();
+      this.#confirmedAt = askedAt;
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const known = error instanceof KmsRefused || error instanceof KmsUnavailable;
+      const why = `${this.#kind}: ${known ? error.message : 'it failed'}`;
       if (error instanceof KmsRefused) this.seal(why);
       else if (this.#keys.size === 0) this.#why = why;
     }

@@ -16,7 +16,7 @@ export class Maintenance {
   readonly #onUnsealed: () => void;
   readonly #timers: NodeJS.Timeout[] = [];
   #stopped = false;
-  #busy: Promise<unknown> = Promise.resolve();
+  readonly #busy = new Set<Promise<void>>();
   #confirmedAt: number;
 
   constructor(core: Core, options: { keyMaxAgeMs: number; onUnsealed(): void }) {
@@ -34,20 +34,22 @@ export class Maintenance {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers) clearInterval(timer);
-    await this.#busy;
+    await Promise.all(this.#busy);
   }
 
-  /** One task at a time; what fails is logged and comes again with the next round. */
+  /** No task beside itself; what fails is logged and comes again with the next round. */
   #every(ms: number, task: () => Promise<void>): void {
     let running = false;
     const timer = setInterval(() => {
       if (running || this.#stopped) return;
       running = true;
-      this.#busy = task()
+      const work = task()
         .catch((error: unknown) => this.#core.log.error({ err: error }, 'maintenance failed'))
         .finally(() => {
           running = false;
+          this.#busy.delete(work);
         });
+      this.#busy.add(work);
     }, ms);
     timer.unref();
     this.#timers.push(timer);

@@ -140,7 +140,13 @@ export const createAgent = async (core: Core, input: AgentInput, caller: Caller)
 
 export const updateAgent = async (core: Core, agent: Agent, patch: AgentPatch, operator: Operator, caller: Caller) => {
   const prepared = prepareAgentPatch(core, agent, patch, operator, caller);
-  if (!prepared) return { agent, clientSecret: undefined };
+  if (!prepared) {
+    await commitChanges(core, {
+      writes: [],
+      audit: [record(core, caller, { type: 'agent.unchanged', ...named(agent) })],
+    });
+    return { agent, clientSecret: undefined };
+  }
   await commitChanges(core, prepared.change);
   return { agent: prepared.agent, clientSecret: prepared.clientSecret };
 };

@@ -1,5 +1,6 @@
 /** Connections and their secrets. A secret goes in and never comes out. */
-import type { Connection, Operator } from '../domain/model.ts';
+import type { Connection, Grant, Operator } from '../domain/model.ts';
+import { isShowable } from '../domain/names.ts';
 import { Refused } from '../domain/refusals.ts';
 import type { Provider } from '../ports/provider.ts';
 import { type Change, commitChanges, differing } from './change.ts';
@@ -42,9 +43,29 @@ const providerOf = (core: Core, type: string): Provider => {
   return provider;
 };
 
+/** Settings are recorded whole when they change, and an entry of the audit log holds 64 KiB (audit-entry.ts). */
+const maxSettingsBytes = 48 * 1024;
+
+/** @returns the place of a text in settings that cannot be shown and recorded as it is */
+const unshowable = (value: unknown, place: string): string | undefined => {
+  if (typeof value === 'string') return isShowable(value) ? undefined : place;
+  if (typeof value !== 'object' || value === null) return undefined;
+  for (const [key, item] of Object.entries(value)) {
+    if (!isShowable(key)) return place;
+    const found = unshowable(item, `${place}.${key}`);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+};
+
 const checkedSettings = (provider: Provider, settings: unknown): Record<string, unknown> => {
   const checked = provider.checkSettings(settings);
   if (!checked.ok) throw new InvalidInput(checked.problems);
+  const place = unshowable(checked.value, 'settings');
+  if (place !== undefined) throw new InvalidInput([`${place}: visible characters only, and no token`]);
+  if (Buffer.byteLength(JSON.stringify(checked.value)) > maxSettingsBytes) {
+    throw new InvalidInput([`settings: at most ${maxSettingsBytes} bytes of JSON`]);
+  }
   return checked.value;
 };
 
@@ -216,7 +237,13 @@ export const updateConnection = async (
   caller: Caller,
 ): Promise<Connection> => {
   const prepared = prepareConnectionPatch(core, connection, patch, operator, caller);
-  if (!prepared) return connection;
+  if (!prepared) {
+    await commitChanges(core, {
+      writes: [],
+      audit: [record(core, caller, { type: 'connection.unchanged', ...named(connection) })],
+    });
+    return connection;
+  }
   await commitChanges(core, prepared.change);
   return prepared.connection;
 };
@@ -232,22 +259,37 @@ export const setSecret = async (
   return number;
 };
 
+const upstreamPage = 1000;
+
 /**
- * Deletes a connection. While grants of it still exist upstream it is needed to clean them up.
+ * While something made through this connection exists upstream, the connection is what it can be taken back with: also
+ * when a revocation or the clock has killed it here already, and the drain has not come to it yet.
  * @throws Refused `conflict` then
  */
+export const requireNothingUpstream = async (core: Core, connection: Connection): Promise<void> => {
+  const is = (grant: Grant): boolean => grant.connection_id === connection.id;
+  let left = (await core.reader.intendedGrants(core.state.newestSeq, upstreamPage)).filter(is).length;
+  for (let after = ''; left === 0; ) {
+    const page = await core.reader.upstreamGrants(after, upstreamPage);
+    left = page.filter(is).length;
+    const last = page.at(-1);
+    if (!last || page.length < upstreamPage) break;
+    after = last.id;
+  }
+  if (left === 0) return;
+  throw new Refused(
+    'conflict',
+    `grants of connection ${connection.name} still exist upstream; revoke them (warder revoke-all --connection ${connection.name} --wait), then repeat`,
+  );
+};
+
+/** Deletes a connection. @throws Refused `conflict` while something of it exists upstream */
 export const deleteConnection = async (
   core: Core,
   connection: Connection,
   operator: Operator,
   caller: Caller,
 ): Promise<void> => {
-  const counted = await core.reader.countLiveGrants({ connection: connection.id }, core.clock.now(), [], null);
-  if (counted.upstream > 0) {
-    throw new Refused(
-      'conflict',
-      `${counted.upstream} grants of this connection still exist upstream; revoke them first (warder revoke-all --connection ${connection.name})`,
-    );
-  }
+  await requireNothingUpstream(core, connection);
   await commitChanges(core, prepareConnectionDeletion(core, connection, operator, caller));
 };

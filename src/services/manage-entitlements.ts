@@ -14,6 +14,16 @@ export type EntitlementLimits = Pick<
 >;
 export type EntitlementInput = { agent: string; connection: string; scopes: string[] } & Partial<EntitlementLimits>;
 
+/** What an entitlement is limited to where nobody says otherwise. */
+export const defaultLimits: Omit<EntitlementLimits, 'scopes'> = {
+  max_ttl_seconds: defaultMaxGrantSeconds,
+  approval: 'none',
+  hours: null,
+  budget: null,
+  reason: null,
+  expires_at: null,
+};
+
 const names = (agent: Agent | undefined, connection: Connection | undefined, row: Entitlement) => ({
   agent: { id: row.agent_id, name: agent?.name ?? row.agent_id },
   connection: { id: row.connection_id, name: connection?.name ?? row.connection_id },
@@ -57,8 +67,8 @@ export const prepareEntitlement = (
     agent_id: agent.id,
     connection_id: connection.id,
     scopes: [...limits.scopes].sort(),
-    max_ttl_seconds: limits.max_ttl_seconds ?? defaultMaxGrantSeconds,
-    approval: limits.approval ?? 'none',
+    max_ttl_seconds: limits.max_ttl_seconds ?? defaultLimits.max_ttl_seconds,
+    approval: limits.approval ?? defaultLimits.approval,
     hours: limits.hours ?? null,
     budget: limits.budget ?? null,
     reason: limits.reason ?? null,
@@ -183,7 +193,20 @@ export const updateEntitlement = async (
   caller: Caller,
 ): Promise<Entitlement> => {
   const prepared = prepareEntitlementPatch(core, row, patch, operator, caller);
-  if (!prepared) return row;
+  if (!prepared) {
+    const { agents, connections } = core.state;
+    await commitChanges(core, {
+      writes: [],
+      audit: [
+        record(core, caller, {
+          type: 'entitlement.unchanged',
+          ...names(agents.get(row.agent_id), connections.get(row.connection_id), row),
+          data: { entitlement: row.id },
+        }),
+      ],
+    });
+    return row;
+  }
   await commitChanges(core, prepared.change);
   return prepared.entitlement;
 };

@@ -57,19 +57,16 @@ export const createOperator = async (core: Core, input: OperatorInput, caller: C
   return { operator, token };
 };
 
-/** Every other admin who could still act, held unchanged until the commit: two admins cannot remove each other at once. */
-const otherAdmins = (core: Core, without: Operator) => {
-  const others = core.state.operators
-    .all()
-    .filter(
-      (other) =>
-        other.id !== without.id &&
-        other.status === 'active' &&
-        other.roles.includes('admin') &&
-        (other.expires_at === null || other.expires_at > core.clock.now()),
-    );
-  const [kept] = others;
-  if (!kept) throw new Refused('conflict', 'this is the last admin; make another one first');
+const isLastingAdmin = (operator: Operator): boolean =>
+  operator.status === 'active' && operator.roles.includes('admin') && operator.expires_at === null;
+
+/**
+ * Another admin who will stay one, held unchanged until the commit: two admins cannot remove each other at once. One
+ * whose time is limited does not count: when it is over there would be none.
+ */
+const anotherAdmin = (core: Core, without: Operator) => {
+  const kept = core.state.operators.all().find((other) => other.id !== without.id && isLastingAdmin(other));
+  if (!kept) throw new Refused('conflict', 'this is the last admin whose time is not limited; make another one first');
   return [{ guard: 'unchanged', table: 'operators', id: kept.id, version: kept.version } as const];
 };
 
@@ -80,12 +77,17 @@ export const updateOperator = async (
   caller: Caller,
 ): Promise<Operator> => {
   const fields = differing(row, patch);
-  if (fields.length === 0) return row;
+  if (fields.length === 0) {
+    await commitChanges(core, {
+      writes: [],
+      audit: [record(core, caller, { type: 'operator.unchanged', data: { operator: row.id, name: row.name } })],
+    });
+    return row;
+  }
   const changed = { ...patch, version: row.version + 1, updated_at: core.clock.now() };
   const operator: Operator = { ...row, ...changed };
-  const stays = operator.status === 'active' && operator.roles.includes('admin') && operator.expires_at === null;
   await commitChanges(core, {
-    guards: row.roles.includes('admin') && !stays ? otherAdmins(core, row) : [],
+    guards: isLastingAdmin(row) && !isLastingAdmin(operator) ? anotherAdmin(core, row) : [],
     writes: [{ write: 'update', table: 'operators', id: row.id, set: changed, from: { version: row.version } }],
     audit: [
       record(core, caller, {
@@ -117,7 +119,7 @@ export const renewOperatorToken = async (core: Core, row: Operator, caller: Call
 
 export const deleteOperator = async (core: Core, row: Operator, caller: Caller): Promise<void> => {
   await commitChanges(core, {
-    guards: row.roles.includes('admin') ? otherAdmins(core, row) : [],
+    guards: isLastingAdmin(row) ? anotherAdmin(core, row) : [],
     writes: [{ write: 'delete', table: 'operators', id: row.id, from: { version: row.version } }],
     audit: [record(core, caller, { type: 'operator.deleted', data: { operator: row.id, name: row.name } })],
   });

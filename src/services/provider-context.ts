@@ -11,48 +11,82 @@ export const providerTimeoutMs = 10_000;
 
 export type CoreWithSecrets = Core & { secrets: OpenedSecrets };
 
+export interface HandedContext {
+  context: ProviderContext;
+  /** The handle in force: the grant's own, or the one journalled since. */
+  handle(): Handle | null;
+}
+
 /**
  * @param grant the grant whose handle `journal` improves
- * @param connection the row the call is based on; the returned `connection()` gives the row after a replaced secret
+ * @param stop ends the call before its time
  */
-export const providerContext = async (
+export const providerContext = (
   core: CoreWithSecrets,
-  grant: Pick<Grant, 'id'>,
+  grant: Pick<Grant, 'id' | 'handle'>,
   connection: Connection,
   caller: Caller,
-): Promise<{ context: ProviderContext; connection(): Connection }> => {
-  let row = connection;
+  stop?: AbortSignal,
+): HandedContext => {
+  let { handle } = grant;
+  const row = (): Connection => core.state.connections.get(connection.id) ?? connection;
   const names = { connection: { id: connection.id, name: connection.name }, grant: grant.id };
+  let signal: AbortSignal | undefined;
   const context: ProviderContext = {
     now: () => core.clock.now(),
-    signal: AbortSignal.timeout(providerTimeoutMs),
-    secret: await core.secrets.open(core.reader, connection),
-    journal: async (handle: Handle) => {
+    // Made when asked for: what needs no network needs no timer, and gateway tokens are made by the thousand.
+    get signal() {
+      signal ??= AbortSignal.any([AbortSignal.timeout(providerTimeoutMs), ...(stop ? [stop] : [])]);
+      return signal;
+    },
+    secret: () => core.secrets.open(core.reader, row()),
+    journal: async (better) => {
       await commitOrConflict(
         core,
         {
-          writes: [{ write: 'update', table: 'grants', id: grant.id, set: { handle }, from: { status: 'intended' } }],
+          writes: [
+            { write: 'update', table: 'grants', id: grant.id, set: { handle: better }, from: { status: 'intended' } },
+          ],
           audit: [record(core, caller, { type: 'grant.journalled', ...names })],
         },
         'this grant is no longer being issued',
       );
+      handle = better;
     },
     replaceSecret: async (from, fields) => {
-      if (row.secret_version !== from) return undefined;
-      const { writes, number } = await replaceSecretWrites(core, row, fields);
-      const result = await commit(core, {
-        writes,
-        audit: [
-          record(core, caller, { type: 'secret.replaced', connection: names.connection, data: { version: number } }),
-        ],
-      });
-      if (!result.ok) return undefined;
-      row = core.state.connections.get(connection.id) ?? row;
-      return number;
+      for (;;) {
+        const current = row();
+        if (current.secret_version !== from) return undefined;
+        const { writes, number } = await replaceSecretWrites(core, current, fields);
+        const result = await commit(core, {
+          writes,
+          audit: [
+            record(core, caller, { type: 'secret.replaced', connection: names.connection, data: { version: number } }),
+          ],
+        });
+        if (result.ok) return number;
+        // The row may have changed in something else: what was redeemed for this secret must not be lost for that.
+        if (row().version === current.version) return undefined;
+      }
     },
     signJwt: (claims) => core.signingKeys.signJwt({ iss: core.issuer, ...claims }),
   };
-  return { context, connection: () => row };
+  return { context, handle: () => handle };
+};
+
+/** A provider's call, not waited for longer than its signal says: whoever waits must not depend on its manners. */
+export const inTime = async <T>(signal: AbortSignal, call: Promise<T>): Promise<T> => {
+  let late = (): void => undefined;
+  const over = new Promise<never>((_, reject) => {
+    late = () => reject(new ProviderFailure('timeout', 'the upstream did not answer in time'));
+    if (signal.aborted) late();
+    else signal.addEventListener('abort', late, { once: true });
+  });
+  try {
+    return await Promise.race([call, over]);
+  } finally {
+    signal.removeEventListener('abort', late);
+  }
 };
 
 /** The agent learns that the upstream failed and how; what the upstream said stays in the log. */

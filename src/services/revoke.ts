@@ -165,23 +165,44 @@ export const fenceWrites = (row: Pick<Revocation, 'id' | 'selector' | 'created_a
   },
 ];
 
+/** What a standing fence killed: live grants, and what has become of those with something upstream. */
+export type Killed = Pick<Revocation, 'grants' | 'upstream_pending' | 'upstream_revoked' | 'upstream_unrevocable'>;
+
+/** Counts what the fence killed; what the drain has cleaned up by now was alive at the fence, and counts. */
+export const countKilled = async (core: Core, { id, selector, seq }: Revocation): Promise<Killed> => {
+  for (let before = await core.reader.upstreamProgress(id); ; ) {
+    const live = await count(core, selector, seq);
+    const after = await core.reader.upstreamProgress(id);
+    if (after.revoked === before.revoked && after.unrevocable === before.unrevocable) {
+      return {
+        grants: live.total + after.revoked + after.unrevocable,
+        upstream_pending: live.upstream,
+        upstream_revoked: after.revoked,
+        upstream_unrevocable: after.unrevocable,
+      };
+    }
+    // The drain was at work between the questions, and what it finished may have been counted twice.
+    before = after;
+  }
+};
+
 /** Counts what the fence killed and records it; with nothing upstream the revocation is complete. */
 const settleCount = async (core: Core, fenced: Revocation): Promise<Revocation> => {
-  const counted = await count(core, fenced.selector, fenced.seq);
+  const killed = await countKilled(core, fenced);
   const set = {
-    grants: counted.total,
-    upstream_pending: counted.upstream,
-    completed_at: counted.upstream === 0 ? core.clock.now() : null,
+    ...killed,
+    completed_at: killed.upstream_pending === 0 ? core.clock.now() : null,
     version: 2,
   };
   const row = { ...fenced, ...set };
   // The number is for people: it is recorded behind the answer, which does not wait for another sync.
   void commit(core, {
+    // The drain may have been quicker: then it has counted, too.
     writes: [{ write: 'update', table: 'revocations', id: fenced.id, set, from: { version: 1 } }],
     audit: [
       record(core, systemCaller('revocation'), {
         type: 'revocation.counted',
-        data: { revocation: fenced.id, grants: counted.total, upstream: counted.upstream },
+        data: { revocation: fenced.id, grants: killed.grants, upstream: killed.upstream_pending },
       }),
     ],
   }).catch((error: unknown) => core.log.error({ err: error, revocation: fenced.id }, 'recording a count failed'));

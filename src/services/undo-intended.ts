@@ -1,97 +1,99 @@
 /**
- * Undo: what was intended and did not become a grant is taken back upstream, then marked aborted. The live path and the
- * start after a crash run this same code.
+ * Undo: what was intended and did not become a grant is taken back upstream, then marked aborted. The live path, the
+ * drain and the start after a crash run this same code.
  */
 import type { Grant } from '../domain/model.ts';
 import type { Handle } from '../ports/provider.ts';
 import { type Caller, commit, record } from './core.ts';
-import { type CoreWithSecrets, providerContext } from './provider-context.ts';
+import { type CoreWithSecrets, inTime, providerContext } from './provider-context.ts';
 
-/** How often undo is tried before the grant is marked `unrevocable`, where everybody sees it. */
-const maxTries = 5;
-const firstDelayMs = 200;
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+/** `later`: nothing was tried, or the try does not count, because Warder is sealed or stopping. */
+export type Revoked = { how: 'gone' } | { how: 'failed'; why: string } | { how: 'later' };
 
 /**
- * Revokes upstream what this intent may have made and commits `grant.aborted`, or `grant.unrevocable` when the
- * upstream refused to the last try. Idempotent: a grant that is no longer intended is left alone.
- * @param handle a better handle than the recorded one, when minting returned it and it was not settled
+ * Revokes a grant's artefact at its provider: one try.
+ * @param stop ends the try before its time
  */
-export const undoIntended = async (
+export const revokeUpstream = async (
   core: CoreWithSecrets,
-  grantId: string,
+  grant: Grant,
   caller: Caller,
-  why: string,
-  handle?: Handle | null,
-): Promise<void> => {
-  const found = await core.state.grants.get(grantId);
-  if (found?.status !== 'intended') return;
-  const grant = handle ? { ...found, handle } : found;
-  const failure = await revokeUpstream(core, grant, caller);
-  const status = failure === undefined ? 'aborted' : 'unrevocable';
-  const agent = core.state.agents.get(grant.agent_id);
+  stop?: AbortSignal,
+): Promise<Revoked> => {
   const connection = core.state.connections.get(grant.connection_id);
+  const provider = core.providers.get(grant.provider);
+  if (!connection || !provider) return { how: 'failed', why: 'its connection or provider is gone' };
+  const notNow = (): boolean => stop?.aborted === true || core.keyring.state().sealed;
+  if (notNow()) return { how: 'later' };
+  try {
+    const { context } = providerContext(core, grant, connection, caller, stop);
+    await inTime(context.signal, provider.revoke(grant, connection, context));
+    return { how: 'gone' };
+  } catch (error) {
+    if (notNow()) return { how: 'later' };
+    core.log.warn({ err: error, grant: grant.id }, 'revoking upstream failed');
+    return { how: 'failed', why: 'the provider failed' };
+  }
+};
+
+/**
+ * What became of an intent: `aborted` when it is gone upstream, `unrevocable` when the upstream failed to the last try.
+ * A grant that is no longer intended is left alone.
+ * @param mayAppear the upstream went silent and may still do what it was asked: the drain looks there once more
+ */
+export const recordUndone = async (
+  core: CoreWithSecrets,
+  grant: Grant,
+  caller: Caller,
+  outcome: { why: string; failure?: string; mayAppear?: boolean },
+): Promise<void> => {
+  const { why, failure } = outcome;
+  const status = failure === undefined ? 'aborted' : 'unrevocable';
+  const upstream = failure !== undefined ? 'unrevocable' : outcome.mayAppear ? 'live' : 'gone';
   await commit(core, {
     writes: [
       {
         write: 'update',
         table: 'grants',
         id: grant.id,
-        set: { status, upstream: failure === undefined ? 'gone' : 'unrevocable', version: grant.version + 1 },
+        set: { status, upstream, version: grant.version + 1 },
         from: { status: 'intended' },
       },
     ],
     audit: [
       record(core, caller, {
         type: `grant.${status}`,
-        agent: { id: grant.agent_id, name: agent?.name ?? grant.agent_id },
-        connection: { id: grant.connection_id, name: connection?.name ?? grant.connection_id },
-        grant: grant.id,
+        ...grantNames(core, grant),
         data: { why, ...(failure === undefined ? {} : { failure, handle: grant.handle }) },
       }),
     ],
   });
 };
 
-/**
- * Revokes a grant's artefact at its provider, trying again with growing delays.
- * @returns undefined when it is gone, otherwise why not, in words fit for the audit log
- */
-export const revokeUpstream = async (
-  core: CoreWithSecrets,
-  grant: Grant,
-  caller: Caller,
-): Promise<string | undefined> => {
-  for (let attempt = 1; ; attempt += 1) {
-    const connection = core.state.connections.get(grant.connection_id);
-    const provider = core.providers.get(grant.provider);
-    if (!connection || !provider) return 'its connection or provider is gone';
-    try {
-      const { context } = await providerContext(core, grant, connection, caller);
-      await provider.revoke(grant, connection, context);
-      return undefined;
-    } catch (error) {
-      core.log.warn({ err: error, grant: grant.id, attempt }, 'revoking upstream failed');
-      if (attempt === maxTries) return `the provider failed ${maxTries} times`;
-      await pause(firstDelayMs * 2 ** (attempt - 1));
-    }
-  }
-};
+/** What an audit entry about a grant is found by. */
+export const grantNames = (core: CoreWithSecrets, grant: Grant) => ({
+  agent: { id: grant.agent_id, name: core.state.agents.get(grant.agent_id)?.name ?? grant.agent_id },
+  connection: {
+    id: grant.connection_id,
+    name: core.state.connections.get(grant.connection_id)?.name ?? grant.connection_id,
+  },
+  grant: grant.id,
+});
 
 /**
- * After a crash: every intent left behind goes through {@link undoIntended}.
- * @param upToSeq the newest entry when this process started: later intents are its own, and under way
- * @returns how many there were
+ * Undoes an intent while an agent waits: one try. What that does not end is left as intended, and the drain goes on
+ * with it when this process no longer issues it.
+ * @param handle a better handle than the recorded one, when minting returned it and it was not settled
  */
-export const recoverIntended = async (core: CoreWithSecrets, upToSeq: number): Promise<number> => {
-  const caller: Caller = { actor: { kind: 'system', name: 'recovery' }, requestId: 'start' };
-  let count = 0;
-  const batch = 100;
-  for (;;) {
-    const left = await core.reader.intendedGrants(upToSeq, batch);
-    if (left.length === 0) return count;
-    for (const grant of left) await undoIntended(core, grant.id, caller, 'Warder stopped while it was issued');
-    count += left.length;
-  }
+export const undoIntended = async (
+  core: CoreWithSecrets,
+  grantId: string,
+  caller: Caller,
+  undo: { why: string; handle?: Handle | null; mayAppear?: boolean },
+): Promise<void> => {
+  const found = await core.state.grants.get(grantId);
+  if (found?.status !== 'intended') return;
+  const grant = undo.handle ? { ...found, handle: undo.handle } : found;
+  const revoked = await revokeUpstream(core, grant, caller);
+  if (revoked.how === 'gone') await recordUndone(core, grant, caller, undo);
 };

@@ -1,10 +1,10 @@
 /** What an agent does with grants it has: look, prolong, give back. Another's grant is as unknown as none. */
 import { renewedEnd } from '../domain/decide.ts';
-import { deadGrant, grantFacts } from '../domain/liveness.ts';
+import { deadGrant, grantFacts, shownStatus } from '../domain/liveness.ts';
 import type { Agent, Grant } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { type Caller, type Core, commit, record } from './core.ts';
-import { type CoreWithSecrets, providerContext, refusalOfProvider } from './provider-context.ts';
+import { type CoreWithSecrets, inTime, providerContext, refusalOfProvider } from './provider-context.ts';
 
 const namesOf = (core: Core, grant: Grant) => {
   const agent = core.state.agents.get(grant.agent_id);
@@ -57,11 +57,13 @@ export const renewGrant = async (
   // Upstream first: if recording fails, the drain still ends it at the time that is recorded.
   if (grant.upstream !== null) {
     try {
-      const { context } = await providerContext(core, grant, connection, caller);
-      await provider.renew(grant, connection, expiresAt, context);
+      const { context } = providerContext(core, grant, connection, caller);
+      await inTime(context.signal, provider.renew(grant, connection, expiresAt, context));
     } catch (error) {
       throw refusalOfProvider(error);
     }
+    // The upstream took its time, and the drain may be at the grant already (drain-upstream.ts, `expiryGraceMs`).
+    if (grant.expires_at <= core.clock.now()) throw new Refused('expired', 'this credential has expired meanwhile');
   }
   const result = await commit(core, {
     guards: [
@@ -92,23 +94,37 @@ export const renewGrant = async (
   return { ...grant, expires_at: expiresAt, version: grant.version + 1 };
 };
 
-/** Gives a grant back early; what exists upstream is drained. Again or too late is no error. */
+/**
+ * Gives a grant back early; what exists upstream is drained. Again or too late is no error, but recorded: what a
+ * revocation killed stays revoked.
+ */
 export const returnGrant = async (core: Core, grant: Grant, caller: Caller): Promise<void> => {
-  for (let current: Grant | undefined = grant; current?.status === 'active'; ) {
+  for (;;) {
+    // Renewed or drained meanwhile: as it is now.
+    const current = (await core.state.grants.get(grant.id)) ?? grant;
+    const { state, clock } = core;
+    const status = shownStatus(current, state.agents.get(current.agent_id), state.fences, clock.now());
+    const alive = status === 'active';
     const result = await commit(core, {
-      writes: [
-        {
-          write: 'update',
-          table: 'grants',
-          id: current.id,
-          set: { status: 'returned', version: current.version + 1 },
-          from: { status: 'active', version: current.version },
-        },
+      writes: alive
+        ? [
+            {
+              write: 'update',
+              table: 'grants',
+              id: current.id,
+              set: { status: 'returned', version: current.version + 1 },
+              from: { status: 'active', version: current.version },
+            },
+          ]
+        : [],
+      audit: [
+        record(core, caller, {
+          type: alive ? 'grant.returned' : 'grant.return_ignored',
+          ...namesOf(core, current),
+          ...(alive ? {} : { data: { why: status } }),
+        }),
       ],
-      audit: [record(core, caller, { type: 'grant.returned', ...namesOf(core, current) })],
     });
     if (result.ok) return;
-    // Renewed or drained at this moment: look again.
-    current = await core.state.grants.get(grant.id);
   }
 };

@@ -13,7 +13,7 @@ const agents = {
     },
   },
 };
-const escape = '\u001b[';
+const colourStart = '\u001b[';
 
 describe('tables', () => {
   test('columns are aligned without borders, also where characters are wide', () => {
@@ -43,7 +43,7 @@ describe('tables', () => {
 
 describe('colours', () => {
   test('appear on a terminal', async () => {
-    expect((await runOn(agents, ['agent', 'list'], { terminal: true })).out).toContain(escape);
+    expect((await runOn(agents, ['agent', 'list'], { terminal: true })).out).toContain(colourStart);
   });
 
   test.each([
@@ -51,12 +51,12 @@ describe('colours', () => {
     ['with NO_COLOR', { terminal: true, env: { NO_COLOR: '1' } }],
     ['on a dumb terminal', { terminal: true, env: { TERM: 'dumb' } }],
   ])('do not appear %s', async (_where, options) => {
-    expect((await runOn(agents, ['agent', 'list'], options)).out).not.toContain(escape);
+    expect((await runOn(agents, ['agent', 'list'], options)).out).not.toContain(colourStart);
   });
 
   test('appear with an empty NO_COLOR, as no-color.org says', async () => {
     const { out } = await runOn(agents, ['agent', 'list'], { terminal: true, env: { NO_COLOR: '' } });
-    expect(out).toContain(escape);
+    expect(out).toContain(colourStart);
   });
 });
 

@@ -2,6 +2,7 @@
 import { type AuditEvent, type AuditRecord, auditRecord } from '../../src/domain/audit-entry.ts';
 import type { FenceFacts } from '../../src/domain/fences.ts';
 import { type IdPrefix, idEntropyBytes, makeId } from '../../src/domain/ids.ts';
+import { emptyRoot, nodeHash } from '../../src/domain/merkle.ts';
 import type * as model from '../../src/domain/model.ts';
 import {
   type Changeset,
@@ -286,4 +287,14 @@ export const commitTogether = async (ledger: Ledger, changesets: Changeset[]) =>
 export const allBodies = async (store: LedgerStore): Promise<string[]> => {
   const { size } = await store.reader.treeHead();
   return (await store.reader.auditRange({}, 0, size, size)).map((stored) => stored.body);
+};
+
+/** MTH of RFC 6962 section 2.1, as it is written there. */
+export const simpleRoot = (leaves: readonly Uint8Array[]): Uint8Array => {
+  const [only] = leaves;
+  if (only === undefined) return emptyRoot;
+  if (leaves.length === 1) return only;
+  let k = 1;
+  while (k * 2 < leaves.length) k *= 2;
+  return nodeHash(simpleRoot(leaves.slice(0, k)), simpleRoot(leaves.slice(k)));
 };

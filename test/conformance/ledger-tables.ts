@@ -173,7 +173,7 @@ export const tableTests = (open: make.OpenLedger): void => {
       const snapshot = await current().reader.snapshot();
       const settings = snapshot.connections.find((row) => row.status === 'suspended')?.settings ?? {};
       expect(Object.keys(settings)).toEqual(Object.keys(document()));
-      expect(Object.getPrototypeOf(settings)).toBe(Object.prototype);
+      expect(Object.hasOwn(settings, '__proto__')).toBe(true);
       expect(settings['polluted']).toBeUndefined();
     });
 

@@ -1,21 +1,11 @@
 /** The log is a Merkle tree (RFC 6962): its head and proofs against hashes of the entries as they are read back. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { emptyRoot, leafHash, nodeHash, verifyConsistency, verifyInclusion } from '../../src/domain/merkle.ts';
+import { emptyRoot, leafHash, verifyConsistency, verifyInclusion } from '../../src/domain/merkle.ts';
 import type { LedgerStore } from '../../src/ports/ledger.ts';
 import * as make from './ledger-rows.ts';
 
-const { accept, changeset, entry } = make;
-
-/** MTH of RFC 6962 section 2.1, as it is written there. */
-export const simpleRoot = (leaves: readonly Uint8Array[]): Uint8Array => {
-  const [only] = leaves;
-  if (only === undefined) return emptyRoot;
-  if (leaves.length === 1) return only;
-  let k = 1;
-  while (k * 2 < leaves.length) k *= 2;
-  return nodeHash(simpleRoot(leaves.slice(0, k)), simpleRoot(leaves.slice(k)));
-};
+const { accept, changeset, entry, simpleRoot } = make;
 
 /** Past two complete subtrees of a stored level (8), so that proofs are made of leaves and of stored nodes. */
 const size = 600;

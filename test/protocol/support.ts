@@ -147,7 +147,8 @@ export const assertion = (
   key: Signer,
   claims: Record<string, unknown> = {},
   header: Record<string, unknown> = {},
-): string => compact({ alg: key.alg, kid: key.kid, ...header }, { ...assertionClaims(issuer, clientId), ...claims }, key);
+): string =>
+  compact({ alg: key.alg, kid: key.kid, ...header }, { ...assertionClaims(issuer, clientId), ...claims }, key);
 
 export const withAssertion = (jwt: string, more: Record<string, string> = {}): Record<string, string> => ({
   grant_type: 'client_credentials',
@@ -191,3 +192,7 @@ export const eachOf = async <T, R>(items: readonly T[], work: (item: T) => Promi
   await Promise.all(Array.from({ length: width }, worker));
   return results;
 };
+
+/** What a broker logged as an error: nothing a client sends is one. */
+export const troubleIn = (log: string): string[] =>
+  log.split('\n').filter((line) => line.startsWith('FATAL') || /"level":[56]0/.test(line));

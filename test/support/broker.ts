@@ -8,13 +8,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../../src/config.ts';
 import type { Provider } from '../../src/ports/provider.ts';
+import type { DrainPatience } from '../../src/services/drain-upstream.ts';
 import { type Running, startWarder } from '../../src/warder.ts';
 
 export interface BrokerOptions {
   dataDir?: string;
   port?: number;
   env?: Record<string, string>;
-  extraProviders?: Provider[];
+  extraProviders?: readonly Provider[];
+  /** Unless told otherwise the drain hurries: five tries within a second. */
+  drainPatience?: DrainPatience;
   onFatal?(error: Error): void;
 }
 
@@ -25,12 +28,10 @@ export interface Answer<T = Record<string, unknown>> {
   text: string;
 }
 
-export interface Broker {
+/** What can be done with a broker over HTTP, wherever it runs. */
+export interface BrokerClient {
   url: string;
-  dataDir: string;
   adminToken: string;
-  /** Everything it logged so far. */
-  log(): string;
   /** Calls the operators' API as the first admin (or with another token); the path is below `/admin/v1`. */
   admin(method: string, path: string, body?: unknown, token?: string): Promise<Answer>;
   /** Registers an agent with a client secret. */
@@ -53,6 +54,14 @@ export interface Broker {
     client?: { clientId: string; clientSecret: string },
   ): Promise<Answer>;
   fetch(path: string, init?: RequestInit): Promise<Response>;
+  /** Any call with a bearer token and a JSON body. */
+  json(method: string, path: string, token: string, body?: unknown): Promise<Answer>;
+}
+
+export interface Broker extends BrokerClient {
+  dataDir: string;
+  /** Everything it logged so far. */
+  log(): string;
   /** Stops it; the data directory stays if it was given. */
   close(): Promise<void>;
 }
@@ -80,33 +89,8 @@ const answerOf = async (response: Response): Promise<Answer> => {
 const basic = (client: { clientId: string; clientSecret: string }): string =>
   `Basic ${Buffer.from(`${encodeURIComponent(client.clientId)}:${encodeURIComponent(client.clientSecret)}`).toString('base64')}`;
 
-/** The admin token of brokers that were restarted over the same data: it is shown only once. */
-const adminTokens = new Map<string, string>();
-
-export const startBroker = async (options: BrokerOptions = {}): Promise<Broker> => {
-  const dataDir = options.dataDir ?? temporaryDir();
-  const port = options.port ?? (await freePort());
-  const read = readConfig({
-    env: {
-      WARDER_DATA_DIR: dataDir,
-      WARDER_LISTEN: `127.0.0.1:${port}`,
-      WARDER_LOG_LEVEL: 'debug',
-      WARDER_RATE_LIMIT_PER_SECOND: '100000',
-      ...options.env,
-    },
-    readFile: (path) => readFileSync(path, 'utf8'),
-  });
-  if (!read.ok) throw new Error(read.problems.join('\n'));
-  const lines: string[] = [];
-  const running: Running = await startWarder(read.config, read.secrets, {
-    onFatal: options.onFatal ?? ((error) => lines.push(`FATAL ${error.message}\n`)),
-    extraProviders: options.extraProviders ?? [],
-    logDestination: { write: (line) => lines.push(line) },
-  });
-  if (running.bootstrapToken !== undefined) adminTokens.set(dataDir, running.bootstrapToken);
-  const adminToken = adminTokens.get(dataDir) ?? '';
-  const url = running.url;
-
+/** @param adminToken of the first admin */
+export const brokerClient = (url: string, adminToken: string): BrokerClient => {
   const call = async (path: string, init: RequestInit = {}): Promise<Answer> =>
     answerOf(await fetch(`${url}${path}`, init));
   const json = (method: string, token: string, body: unknown): RequestInit => ({
@@ -118,11 +102,9 @@ export const startBroker = async (options: BrokerOptions = {}): Promise<Broker> 
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
 
-  const broker: Broker = {
+  const broker: BrokerClient = {
     url,
-    dataDir,
     adminToken,
-    log: () => lines.join(''),
     admin: (method, path, body, token = adminToken) => call(`/admin/v1${path}`, json(method, token, body)),
     agent: async (name, owner = 'team@example.com') => {
       const { status, body, text } = await broker.admin('POST', '/agents', { name, owner });
@@ -164,10 +146,47 @@ export const startBroker = async (options: BrokerOptions = {}): Promise<Broker> 
         body: new URLSearchParams(fields).toString(),
       }),
     fetch: (path, init) => fetch(`${url}${path}`, init),
+    json: (method, path, token, body) => call(path, json(method, token, body)),
+  };
+  return broker;
+};
+
+/** Five tries within a second, and a second look soon. */
+export const hurriedDrain: DrainPatience = { tries: 5, firstPauseMs: 30, longestPauseMs: 500, secondLookMs: 500 };
+
+/** The admin token of brokers that were restarted over the same data: it is shown only once. */
+const adminTokens = new Map<string, string>();
+
+export const startBroker = async (options: BrokerOptions = {}): Promise<Broker> => {
+  const dataDir = options.dataDir ?? temporaryDir();
+  const port = options.port ?? (await freePort());
+  const read = readConfig({
+    env: {
+      WARDER_DATA_DIR: dataDir,
+      WARDER_LISTEN: `127.0.0.1:${port}`,
+      WARDER_LOG_LEVEL: 'debug',
+      WARDER_RATE_LIMIT_PER_SECOND: '100000',
+      ...options.env,
+    },
+    readFile: (path) => readFileSync(path, 'utf8'),
+  });
+  if (!read.ok) throw new Error(read.problems.join('\n'));
+  const lines: string[] = [];
+  const running: Running = await startWarder(read.config, read.secrets, {
+    onFatal: options.onFatal ?? ((error) => lines.push(`FATAL ${error.message}\n`)),
+    extraProviders: options.extraProviders ?? [],
+    drainPatience: options.drainPatience ?? hurriedDrain,
+    logDestination: { write: (line) => lines.push(line) },
+  });
+  if (running.bootstrapToken !== undefined) adminTokens.set(dataDir, running.bootstrapToken);
+  const adminToken = adminTokens.get(dataDir) ?? '';
+  return {
+    ...brokerClient(running.url, adminToken),
+    dataDir,
+    log: () => lines.join(''),
     close: async () => {
       await running.close();
       if (options.dataDir === undefined) rmSync(dataDir, { recursive: true, force: true });
     },
   };
-  return broker;
 };

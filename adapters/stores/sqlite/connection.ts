@@ -50,3 +50,7 @@ export const openForReading = (path: string): Database.Database => {
   db.pragma('cache_size = -32768');
   return db;
 };
+
+/** @returns SQLite's extended result code (`SQLITE_FULL`, `SQLITE_CONSTRAINT_UNIQUE` …), or `UNKNOWN` for other errors */
+export const codeOf = (error: unknown): string =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'UNKNOWN';

@@ -4,6 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
+import { codeOf } from './connection.ts';
 
 export class DataDirectoryInUse extends Error {
   override readonly name = 'DataDirectoryInUse';
@@ -20,12 +21,12 @@ const patienceMs = 250;
 export const lockDataDirectory = (path: string): (() => void) => {
   const db = new Database(path, { timeout: patienceMs });
   try {
-    db.pragma('locking_mode = EXCLUSIVE');
+    // Never ended: the open transaction is the lock. (Not `locking_mode = EXCLUSIVE`: there a loser keeps its first step.)
     db.exec('BEGIN EXCLUSIVE');
   } catch (error) {
     db.close();
     // A lock file that cannot be opened or read is no sign of another process: say what it is.
-    if (!(error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY'))) throw error;
+    if (!codeOf(error).startsWith('SQLITE_BUSY')) throw error;
     const holder = readHolder(`${path}.pid`);
     throw new DataDirectoryInUse(
       `another Warder${holder ? ` (process ${holder})` : ''} is running on this data directory; one at a time (lock: ${path})`,

@@ -16,10 +16,13 @@ export class IncompatibleDatabase extends Error {
   override readonly name = 'IncompatibleDatabase';
 }
 
+/** What all migrations together make, kept beside them for people and for the test that compares. */
+const goldenName = 'schema.golden.sql';
+
 /** @returns the migrations of a folder in their order; numbers start at 1 and have no gaps */
 export const readMigrations = (folder: string): Migration[] => {
   const found = readdirSync(folder)
-    .filter((name) => name.endsWith('.sql'))
+    .filter((name) => name.endsWith('.sql') && name !== goldenName)
     .sort()
     .map((name) => {
       const sql = readFileSync(join(folder, name), 'utf8');

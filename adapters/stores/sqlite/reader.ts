@@ -249,19 +249,20 @@ export const makeReader = (db: Database.Database): DirectReader => {
           .compile(),
       ),
 
-    upstreamGrants: (after, limit) =>
-      all(
-        'grants',
-        compiler
-          .selectFrom('grants')
-          .selectAll()
-          .where('upstream', '=', sql.lit('live'))
-          .where('status', '!=', 'intended')
-          .where('id', '>', after)
-          .orderBy('id')
-          .limit(limit)
-          .compile(),
-      ),
+    upstreamGrants: (after, limit, endedBy) => {
+      let query = compiler
+        .selectFrom('grants')
+        .selectAll()
+        .where('upstream', '=', sql.lit('live'))
+        .where('status', '!=', 'intended')
+        .where('id', '>', after)
+        .orderBy('id')
+        .limit(limit);
+      if (endedBy !== undefined) {
+        query = query.where((is) => is.or([is('status', '!=', 'active'), is('expires_at', '<=', endedBy)]));
+      }
+      return all('grants', query.compile());
+    },
 
     upstreamProgress: (revocationId) => {
       const count = db.prepare('SELECT count(*) FROM grants WHERE revocation_id = ? AND upstream = ?').pluck();

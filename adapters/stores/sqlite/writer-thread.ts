@@ -10,7 +10,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type Database from 'better-sqlite3';
 import type { Changeset } from '../../../src/ports/ledger.ts';
-import { commitPatienceMs, openForWriting } from './connection.ts';
+import { codeOf, commitPatienceMs, openForWriting } from './connection.ts';
 import { lockDataDirectory } from './lock.ts';
 import { migrate, readMigrations } from './migrate.ts';
 import { type Outcome, Writer } from './writer.ts';
@@ -34,8 +34,6 @@ if (!port) throw new Error('writer-thread.ts runs as a worker thread');
 const data = workerData as WriterData;
 const send = (message: FromWriter): void => port.postMessage(message);
 
-const codeOf = (error: unknown): string =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'UNKNOWN';
 /** Trouble that ends by itself, or by somebody making room; SQLITE_BUSY has extended codes (SQLITE_BUSY_RECOVERY …). */
 const passes = (error: unknown): boolean => /^SQLITE_(FULL|BUSY|LOCKED)/.test(codeOf(error));
 

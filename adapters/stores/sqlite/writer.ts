@@ -12,6 +12,7 @@ import {
 } from '../../../src/domain/merkle.ts';
 import type { Fence } from '../../../src/domain/model.ts';
 import type { Changeset, CommitRefusal, Committed, Guard, Write } from '../../../src/ports/ledger.ts';
+import { codeOf } from './connection.ts';
 import { fromSql } from './rows.ts';
 import { Statements } from './statements.ts';
 
@@ -35,9 +36,6 @@ export interface Malformed {
 }
 export type Outcome = Committed | Malformed;
 
-const sqliteCode = (error: unknown): string =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
-
 const malformedCodes = new Set([
   'SQLITE_CONSTRAINT_CHECK',
   'SQLITE_CONSTRAINT_NOTNULL',
@@ -49,7 +47,7 @@ const malformedCodes = new Set([
   'SQLITE_ERROR',
 ]);
 const isMalformed = (error: unknown): error is Error =>
-  error instanceof TypeError || error instanceof RangeError || malformedCodes.has(sqliteCode(error));
+  error instanceof TypeError || error instanceof RangeError || malformedCodes.has(codeOf(error));
 
 export class Writer {
   readonly #db: Database.Database;
@@ -191,7 +189,7 @@ export class Writer {
           id: write.write === 'insert' ? write.row.id : write.id,
         });
     } catch (error) {
-      const code = sqliteCode(error);
+      const code = codeOf(error);
       if (code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY') {
         throw new Refusal({ why: 'exists', table: write.table });
       }

@@ -7,22 +7,22 @@ import { usage } from '../failure.ts';
 import type { Fields } from '../fields.ts';
 import * as noun from '../noun.ts';
 import { shownDuration } from '../screen.ts';
-import { collectNames, parseBudget, parseDuration, parseHours, parseMoment } from '../values.ts';
+import { collectNames, parseBudget, parseDuration, parseExpiry, parseHours } from '../values.ts';
 
 interface RuleOptions {
   scope?: string[];
   maxTtl?: number;
   expires?: string;
   reason?: string;
-  hours?: ReturnType<typeof parseHours> | null;
-  budget?: ReturnType<typeof parseBudget> | null;
+  hours?: ReturnType<typeof parseHours> | false;
+  budget?: ReturnType<typeof parseBudget> | false;
 }
 
-/** A parser that also takes a word for "no such limit". */
+/** A parser that also takes a word for "no such limit", as false: Commander makes '' of a null. */
 const orNone =
   <T>(word: string, parse: (text: string) => T) =>
-  (text: string): T | null =>
-    text === word ? null : parse(text);
+  (text: string): T | false =>
+    text === word ? false : parse(text);
 
 const withRuleOptions = (command: Command): Command =>
   command
@@ -40,13 +40,10 @@ const withRuleOptions = (command: Command): Command =>
 const ruleOf = (options: RuleOptions, now: number): Record<string, unknown> => ({
   scopes: options.scope,
   max_ttl_seconds: options.maxTtl,
-  expires_at:
-    options.expires === 'never' || options.expires === undefined
-      ? options.expires && null
-      : parseMoment(options.expires, { now, zone: 'utc', day: 'start', duration: 'ahead' }),
+  expires_at: parseExpiry(options.expires, now),
   reason: options.reason,
-  hours: options.hours,
-  budget: options.budget,
+  hours: options.hours === false ? null : options.hours,
+  budget: options.budget === false ? null : options.budget,
 });
 
 const shownHours = (entitlement: Fields): string => {

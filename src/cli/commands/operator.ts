@@ -6,15 +6,10 @@ import type { Context } from '../context.ts';
 import { usage } from '../failure.ts';
 import * as noun from '../noun.ts';
 import type { Screen } from '../screen.ts';
-import { collectNames, parseMoment } from '../values.ts';
+import { collectNames, parseExpiry } from '../values.ts';
 
 const expiresHint = 'when its token ends: a day (its beginning, UTC), a time, a duration from now, or never';
 const roleHint = 'admin, operator, approver, reviewer, responder or auditor (repeatable)';
-
-const expiryOf = (text: string | undefined, now: number): string | null | undefined => {
-  if (text === undefined) return undefined;
-  return text === 'never' ? null : parseMoment(text, { now, zone: 'utc', day: 'start', duration: 'ahead' });
-};
 
 const operators: noun.Noun = {
   name: 'operator',
@@ -51,7 +46,7 @@ const changeCommands = (group: Command, context: Context): void => {
     .requiredOption('--role <role>', roleHint, collectNames)
     .option('--expires <when>', expiresHint)
     .action(async (name: string, options: JsonOption & { role: string[]; expires?: string }) => {
-      const body = { name, roles: options.role, expires_at: expiryOf(options.expires, context.now()) };
+      const body = { name, roles: options.role, expires_at: parseExpiry(options.expires, context.now()) };
       const { api, screen } = toolsFor(context);
       present(screen, options, await api.call('POST', 'operators', { body }), (operator) => {
         screen.line(`Added operator ${operator.text('name')} (${operator.texts('roles').join(', ')}).`);
@@ -63,7 +58,7 @@ const changeCommands = (group: Command, context: Context): void => {
     .option('--role <role>', `instead of the roles it has: ${roleHint}`, collectNames)
     .option('--expires <when>', expiresHint)
     .action(async (name: string, options: JsonOption & { role?: string[]; expires?: string }) => {
-      const body = { roles: options.role, expires_at: expiryOf(options.expires, context.now()) };
+      const body = { roles: options.role, expires_at: parseExpiry(options.expires, context.now()) };
       if (body.roles === undefined && body.expires_at === undefined) throw usage('nothing to change was given');
       const { api, screen } = toolsFor(context);
       const answer = await api.call('PATCH', `operators/${segment(name)}`, { body });

@@ -45,7 +45,7 @@ const showBootstrapToken = (screen: Screen, token: string, url: string): void =>
   screen.line();
   screen.line(`  ${base}export WARDER_TOKEN=${token}`);
   screen.line('  npx warder agent add reporter --owner you@example.com');
-  screen.line(`  # all commands: npx warder --help; all calls: ${url}/openapi.json`);
+  screen.line(`  # all commands: npx warder --help; all calls: ${url}/docs`);
   screen.line();
 };
 

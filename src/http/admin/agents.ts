@@ -1,6 +1,8 @@
 /** `/admin/v1/agents`. */
+import { createPublicKey } from 'node:crypto';
 import { z } from 'zod';
 import { assertionAlgorithms } from '../../domain/model.ts';
+import { isShowable } from '../../domain/names.ts';
 import { Refused } from '../../domain/refusals.ts';
 import {
   type AgentPatch,
@@ -17,10 +19,36 @@ import { type AdminRoute, created, everyone, managers, noContent, ok, pageOf, re
 
 /** Public keys only: a JWK with a private or symmetric member is refused, not stored. */
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
+/** What a verifier needs (RFC 7517 section 4, RFC 7518 section 6); members nobody knows are left out (section 5). */
+const publicMembers = ['kty', 'crv', 'x', 'y', 'n', 'e', 'kid', 'alg', 'use'];
+/** RFC 7518 section 3.3 asks for 2048 bits or more, and so does what verifies the assertions. */
+const minRsaBits = 2048;
+
+/** @returns whether a signature could be verified with it */
+const isUsableKey = (jwk: Record<string, unknown>): boolean => {
+  try {
+    const key = createPublicKey({ key: jwk, format: 'jwk' });
+    return key.asymmetricKeyType !== 'rsa' || (key.asymmetricKeyDetails?.modulusLength ?? 0) >= minRsaBits;
+  } catch {
+    return false;
+  }
+};
+
 const publicJwk = z
   .record(z.string().max(100), z.unknown())
   .refine((jwk) => jwk['kty'] === 'RSA' || jwk['kty'] === 'EC' || jwk['kty'] === 'OKP', 'kty must be RSA, EC or OKP')
-  .refine((jwk) => !privateMembers.some((member) => member in jwk), 'this is a private key; register the public one');
+  .refine((jwk) => !privateMembers.some((member) => member in jwk), 'this is a private key; register the public one')
+  .transform((jwk) => Object.fromEntries(Object.entries(jwk).filter(([member]) => publicMembers.includes(member))))
+  .refine(
+    (jwk) => Object.values(jwk).every((value) => typeof value === 'string' && isShowable(value)),
+    'its members must be plain texts',
+  )
+  .refine(isUsableKey, `not a public key that can be used; RSA needs ${minRsaBits} bits`);
+
+const hasUserInfo = (text: string): boolean => {
+  const url = URL.parse(text);
+  return url !== null && (url.username !== '' || url.password !== '');
+};
 
 export const authSchema = z
   .discriminatedUnion('method', [
@@ -32,6 +60,8 @@ export const authSchema = z
       jwks_uri: z
         .url({ protocol: /^https?$/ })
         .max(2000)
+        .refine((url) => !hasUserInfo(url), 'no credentials in a URL: they are a secret')
+        .refine(isShowable, 'visible characters only')
         .optional(),
       algorithms: z
         .array(z.enum(assertionAlgorithms))
@@ -78,8 +108,8 @@ const patch = z.strictObject({
   auth: authSchema.optional(),
 });
 const list = z.strictObject({
-  ...field.pageQuery,
-  owner: z.string().max(200).optional(),
+  ...field.pageQuery('agt'),
+  owner: field.owner.optional(),
   status: field.status.optional(),
 });
 

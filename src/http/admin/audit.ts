@@ -16,14 +16,17 @@ const filters = {
   agent: field.reference.optional(),
   connection: field.reference.optional(),
   grant: field.reference.optional(),
-  type: z.string().min(1).max(100).optional(),
+  type: z
+    .string()
+    .regex(/^[a-z0-9_.]{1,100}$/, 'a type of entry, like grant.issued')
+    .optional(),
   from: field.momentOrDay.optional(),
   to: field.momentOrDay.optional(),
 };
 const list = z.strictObject({
   ...filters,
-  cursor: z.coerce.number().int().min(0).optional(),
-  limit: z.coerce.number().int().min(1).max(1000).default(100),
+  cursor: field.digits(0, Number.MAX_SAFE_INTEGER).optional(),
+  limit: field.digits(1, 1000).default(100),
 });
 const exported = z.strictObject({ ...filters, format: z.enum(['jsonl', 'csv']).default('jsonl') });
 

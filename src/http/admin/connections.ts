@@ -16,7 +16,7 @@ const document = z.record(z.string().max(100), z.unknown());
 
 export const connectionSchema = z.strictObject({
   name: field.name,
-  provider: z.string().min(1).max(63),
+  provider: field.provider,
   owner: field.owner.nullish(),
   settings: document.default({}),
   secret: document.optional(),
@@ -26,7 +26,7 @@ const patch = z.strictObject({
   settings: document.optional(),
   status: field.status.optional(),
 });
-const list = z.strictObject({ ...field.pageQuery, provider: z.string().max(63).optional() });
+const list = z.strictObject({ ...field.pageQuery('con'), provider: field.provider.optional() });
 
 const maxBodyBytes = 256 * 1024;
 

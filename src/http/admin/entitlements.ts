@@ -37,7 +37,7 @@ export const entitlementSchema = z.strictObject({
 const patch = z.strictObject({ scopes: field.scopes, ...limits }).partial();
 
 const list = z.strictObject({
-  ...field.pageQuery,
+  ...field.pageQuery('ent'),
   agent: field.reference.optional(),
   connection: field.reference.optional(),
 });

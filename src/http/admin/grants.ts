@@ -22,7 +22,7 @@ const statuses = [
 ] as const satisfies GrantStatus[];
 
 const list = z.strictObject({
-  ...field.pageQuery,
+  ...field.pageQuery('grt'),
   agent: field.reference.optional(),
   connection: field.reference.optional(),
   status: z.enum(statuses).optional(),
@@ -76,7 +76,7 @@ const selectorSchema = z
     everything: z.literal(true),
     agent: field.reference,
     connection: field.reference,
-    provider: z.string().min(1).max(63),
+    provider: field.provider,
     owner: field.owner,
     subject: field.subject,
     entitlement: field.reference,
@@ -177,7 +177,7 @@ export const grantRoutes: AdminRoute[] = [
     path: '/revocations',
     roles: everyone,
     summary: 'List revocations, newest first',
-    query: z.strictObject(field.pageQuery),
+    query: z.strictObject(field.pageQuery('rev')),
     handle: async ({ edge, query }) => {
       const rows = await edge.core.reader.revocations({ before: query.cursor, limit: query.limit });
       return ok({

@@ -19,7 +19,7 @@ const roleList = z
   .refine((list) => new Set(list).size === list.length, 'a role is named twice');
 const create = z.strictObject({ name: field.name, roles: roleList, expires_at: field.moment.nullish() });
 const patch = z.strictObject({ roles: roleList, status: field.status, expires_at: field.moment.nullable() }).partial();
-const list = z.strictObject(field.pageQuery);
+const list = z.strictObject(field.pageQuery('op'));
 
 export const operatorRoutes: AdminRoute[] = [
   route({

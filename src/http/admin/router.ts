@@ -81,7 +81,7 @@ const work = async (edge: Edge, entry: AdminRoute, operator: Operator, req: Requ
 
 const callerOf = (req: Request, operator: Operator | undefined): Caller =>
   operator
-    ? { actor: { kind: 'operator', id: operator.id, name: operator.name }, requestId: requestId(req) }
+    ? { actor: { id: operator.id, kind: 'operator', name: operator.name }, requestId: requestId(req) }
     : anonymous(req);
 
 /** A refused change leaves a record of who wanted it and why not; the ledger’s own trouble cannot. */

@@ -1,5 +1,5 @@
 /** The agents' API, `/v1`, for holders of an agent token. */
-import { type ErrorRequestHandler, type Request, type RequestHandler, Router } from 'express';
+import { type ErrorRequestHandler, type Request, type RequestHandler, type Response, Router } from 'express';
 import { z } from 'zod';
 import { inForce } from '../../domain/decide.ts';
 import type { Agent } from '../../domain/model.ts';
@@ -20,7 +20,7 @@ import { grantView } from '../views.ts';
 const maxBodyBytes = 16 * 1024;
 
 const grantRequest = z.strictObject({
-  connection: z.string().min(1).max(100),
+  connection: field.name,
   scopes: field.scopes,
   ttl_seconds: field.ttlSeconds.optional(),
   reason: field.reason.optional(),
@@ -36,36 +36,68 @@ interface AgentRequest {
   caller: Caller;
 }
 
-/** Authenticates, then does the route's work. A refused authentication of a mutating route is recorded. */
+/** Before any body is read. @throws Refused */
+const enter = async (edge: Edge, req: Request): Promise<AgentRequest> => {
+  try {
+    const token = bearerToken(req);
+    if (token === undefined) throw new Refused('unauthenticated', 'an agent token is needed');
+    const { agent } = await authenticateAgent(edge.core, token);
+    return { agent, caller: { actor: { id: agent.id, kind: 'agent', name: agent.name }, requestId: requestId(req) } };
+  } catch (error) {
+    await edge.limits.failed(req);
+    throw error;
+  }
+};
+
+/** Refusals of issuing leave a record of their own, with what was asked for (issue-grant.ts). */
+const recordedAlready = new WeakSet<object>();
+const noteRecorded = (error: unknown): never => {
+  if (typeof error === 'object' && error !== null) recordedAlready.add(error);
+  throw error;
+};
+
+/**
+ * Authenticates, then does the route's work.
+ * @param route the pattern of a mutating route, whose refusals are recorded; undefined for one that only reads
+ */
 const asAgent =
   (
     edge: Edge,
-    work: (req: Request, who: AgentRequest, ...rest: Parameters<RequestHandler>) => Promise<void>,
+    route: string | undefined,
+    work: (req: Request, who: AgentRequest, res: Response) => Promise<void>,
   ): RequestHandler =>
-  async (req, res, next) => {
-    let who: AgentRequest;
+  async (req, res) => {
+    let who: AgentRequest | undefined;
     try {
-      const token = bearerToken(req);
-      if (token === undefined) throw new Refused('unauthenticated', 'an agent token is needed');
-      const { agent } = await authenticateAgent(edge.core, token);
-      who = { agent, caller: { actor: { kind: 'agent', id: agent.id, name: agent.name }, requestId: requestId(req) } };
+      who = await enter(edge, req);
+      parse(noQuery, { ...req.query });
+      await work(req, who, res);
     } catch (error) {
-      await edge.limits.failed(req);
-      if (req.method !== 'GET' && error instanceof Refused) await recordUnauthenticated(edge, req, error);
+      if (route !== undefined) await recordRefusal(edge, `/v1${route}`, req, who?.caller ?? anonymous(req), error);
       throw error;
     }
-    parse(noQuery, req.query);
-    await work(req, who, req, res, next);
   };
 
-const recordUnauthenticated = async (edge: Edge, req: Request, error: Refused): Promise<void> => {
+/** A refused change leaves a record of who wanted it and why not; the ledger’s own trouble cannot. */
+const recordRefusal = async (
+  edge: Edge,
+  route: string,
+  req: Request,
+  caller: Caller,
+  error: unknown,
+): Promise<void> => {
+  const { code } = refusalOf(error);
+  if (code === 'ledger_unavailable' || code === 'rate_limited') return;
+  if (typeof error === 'object' && error !== null && recordedAlready.has(error)) return;
+  const { actor } = caller;
   await commit(edge.core, {
     writes: [],
     audit: [
-      record(edge.core, anonymous(req), {
+      record(edge.core, caller, {
         type: 'request.refused',
         outcome: 'refused',
-        data: { code: error.refusal.code, method: req.method, route: '/v1' },
+        agent: actor.kind === 'agent' ? { id: actor.id, name: actor.name } : undefined,
+        data: { code, method: req.method, route },
       }),
     ],
   });
@@ -107,7 +139,7 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.post(
     '/grants',
-    asAgent(edge, async (req, { agent, caller }, _req, res) => {
+    asAgent(edge, '/grants', async (req, { agent, caller }, res) => {
       const asked = parse(grantRequest, await readJson(req, maxBodyBytes));
       const issued = await issueGrant(
         core,
@@ -119,7 +151,7 @@ export const agentRoutes = (edge: Edge): Router => {
           reason: asked.reason,
         },
         caller,
-      );
+      ).catch(noteRecorded);
       res.setHeader('Cache-Control', 'no-store');
       res.setHeader('Location', `/v1/grants/${issued.grant.id}`);
       sendJson(res, 201, { grant: grantView(core, issued.grant), credential: issued.credential });
@@ -129,7 +161,7 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.get(
     '/connections',
-    asAgent(edge, async (_req, { agent }, _same, res) => {
+    asAgent(edge, undefined, async (_req, { agent }, res) => {
       sendJson(res, 200, { items: connectionsOf(edge, agent) });
     }),
   );
@@ -137,13 +169,13 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.get(
     '/grants/:id',
-    asAgent(edge, async (req, { agent }, _req, res) => {
+    asAgent(edge, undefined, async (req, { agent }, res) => {
       sendJson(res, 200, { grant: grantView(core, await ownGrant(core, agent, String(req.params['id']))) });
     }),
   );
   router.delete(
     '/grants/:id',
-    asAgent(edge, async (req, { agent, caller }, _req, res) => {
+    asAgent(edge, '/grants/:id', async (req, { agent, caller }, res) => {
       await returnGrant(core, await ownGrant(core, agent, String(req.params['id'])), caller);
       res.status(204).end();
     }),
@@ -152,8 +184,9 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.post(
     '/grants/:id/renew',
-    asAgent(edge, async (req, { agent, caller }, _req, res) => {
-      const asked = parse(renewRequest, (await readJson(req, maxBodyBytes)) ?? {});
+    asAgent(edge, '/grants/:id/renew', async (req, { agent, caller }, res) => {
+      const body = await readJson(req, maxBodyBytes);
+      const asked = parse(renewRequest, body === undefined ? {} : body);
       const grant = await renewGrant(core, agent, String(req.params['id']), asked.ttl_seconds, caller);
       sendJson(res, 200, { grant: grantView(core, grant) });
     }),

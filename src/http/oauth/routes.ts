@@ -66,7 +66,7 @@ const errorHandler =
   };
 
 const callerOf = (req: Request, agent: Agent): Caller => ({
-  actor: { kind: 'agent', id: agent.id, name: agent.name },
+  actor: { id: agent.id, kind: 'agent', name: agent.name },
   requestId: requestId(req),
 });
 

@@ -1,0 +1,182 @@
+import { describe, expect, test } from '@jest/globals';
+import { type Options, problem, type Routes, runOn } from './harness.ts';
+
+const revocation = (more: object = {}) => ({
+  id: 'rev_1',
+  selector: { agent: 'reporter' },
+  reason: 'leak',
+  fenced_at: '2026-11-22T10:00:00.000Z',
+  fence: 8123,
+  grants: 1042,
+  upstream: { pending: 0, revoked: 0, unrevocable: 0 },
+  completed_at: '2026-11-22T10:00:00.000Z',
+  ...more,
+});
+const answers = (body: object, status = 201): Routes => ({ 'POST revocations': { status, body } });
+const revoke = (routes: Routes, args: string[], options: Options = {}) =>
+  runOn(routes, ['revoke-all', '--reason', 'leak', ...args], options);
+
+/** GET answers one body after another, the last one for ever. */
+const polled = (first: object, ...later: object[]): Routes => {
+  let asked = 0;
+  return {
+    ...answers(first),
+    'GET revocations/rev_1': () => {
+      const body = later[Math.min(asked, later.length - 1)];
+      asked += 1;
+      return { body };
+    },
+  };
+};
+
+describe('revoke-all', () => {
+  test('says fence, count and what is left upstream', async () => {
+    const { code, out, sent } = await revoke(answers(revocation()), ['--agent', 'reporter']);
+    expect(code).toBe(0);
+    expect(sent.map(({ body }) => body)).toEqual([
+      { selector: { agent: 'reporter' }, reason: 'leak', suspend: false, dry_run: false },
+    ]);
+    expect(out).toContain('Fence 8123 stands since 2026-11-22 10:00:00Z (rev_1)');
+    expect(out).toContain('Grants revoked: 1,042');
+    expect(out).toContain('0 pending, 0 revoked, 0 unrevocable');
+  });
+
+  test('combines selectors', async () => {
+    const names = ['agent', 'connection', 'provider', 'owner', 'subject', 'entitlement'];
+    const { sent } = await revoke(answers(revocation()), [
+      ...names.flatMap((name) => [`--${name}`, name]),
+      '--suspend',
+    ]);
+    expect(sent[0]?.body).toMatchObject({ selector: Object.fromEntries(names.map((n) => [n, n])), suspend: true });
+  });
+
+  test.each([
+    ['without a selector', []],
+    ['with everything and something', ['--everything', '--agent', 'a']],
+    ['with an empty selector', ['--agent', '']],
+    ['with --rotate', ['--agent', 'a', '--rotate']],
+  ])('revokes nothing %s', async (_what, args) => {
+    const { code, sent, err } = await revoke(answers(revocation()), args, { env: {} });
+    expect({ code, sent }).toEqual({ code: 2, sent: [] });
+    expect(err).not.toBe('');
+  });
+
+  test('revokes nothing without a reason', async () => {
+    const { code, sent } = await runOn(answers(revocation()), ['revoke-all', '--agent', 'a']);
+    expect({ code, sent }).toEqual({ code: 2, sent: [] });
+  });
+
+  test('says that --rotate is not there yet, and what to do', async () => {
+    const { err } = await revoke({}, ['--agent', 'a', '--rotate']);
+    expect(err).toContain('--rotate is not in this version, and nothing was revoked');
+    expect(err).toContain('set-secret');
+  });
+
+  test('asks again until the grants are counted', async () => {
+    const routes = polled(revocation({ grants: null }), revocation({ grants: null }), revocation({ grants: 7 }));
+    const { out, sent } = await revoke(routes, ['--agent', 'a']);
+    expect(sent.map(({ method }) => method)).toEqual(['POST', 'GET', 'GET']);
+    expect(out).toContain('Grants revoked: 7');
+  });
+
+  test('does not wait for the clean-up unless told to', async () => {
+    const open = revocation({ completed_at: null, upstream: { pending: 3, revoked: 0, unrevocable: 0 } });
+    const { out, sent, code } = await revoke(answers(open), ['--agent', 'a']);
+    expect(code).toBe(0);
+    expect(sent).toHaveLength(1);
+    expect(out).toContain('warder revocation show rev_1');
+  });
+
+  test('waits for the clean-up with --wait', async () => {
+    const open = revocation({ completed_at: null, upstream: { pending: 3, revoked: 0, unrevocable: 0 } });
+    const done = revocation({ upstream: { pending: 0, revoked: 3, unrevocable: 0 } });
+    const { out, code } = await revoke(polled(open, open, done), ['--agent', 'a', '--wait']);
+    expect(code).toBe(0);
+    expect(out).toContain('0 pending, 3 revoked, 0 unrevocable');
+  });
+
+  test('fails with --wait when something cannot be revoked upstream', async () => {
+    const done = revocation({ upstream: { pending: 0, revoked: 2, unrevocable: 1 } });
+    const { out, code, err } = await revoke(answers(done), ['--agent', 'a', '--wait']);
+    expect(code).toBe(1);
+    expect(out).toContain('1 could not be revoked upstream');
+    expect(err).toContain('1 credentials could not be revoked');
+  });
+
+  test('says that the fence stands when it cannot be asked about any more', async () => {
+    const routes = {
+      ...answers(revocation({ grants: null })),
+      'GET revocations/rev_1': problem(503, 'sealed', 'sealed'),
+    };
+    const { out, code, err } = await revoke(routes, ['--agent', 'a']);
+    expect(code).toBe(1);
+    expect(out).toContain('Fence 8123 stands');
+    expect(err).toContain('the revocation stands');
+  });
+
+  test('prints one document with --json: the newest answer', async () => {
+    const { out } = await revoke(polled(revocation({ grants: null }), revocation({ grants: 7 })), [
+      '--agent',
+      'a',
+      '--json',
+    ]);
+    expect(JSON.parse(out)).toEqual(revocation({ grants: 7 }));
+  });
+});
+
+describe('a dry run', () => {
+  const radius = {
+    dry_run: true,
+    selector: { owner: 'fin@example.com' },
+    grants: 12,
+    upstream: { pending: 2 },
+    agents: [
+      { id: 'agt_1', name: 'reporter', would_suspend: true },
+      { id: 'agt_2', name: 'bot', would_suspend: false },
+    ],
+  };
+
+  test('shows what would be revoked, and that nothing was', async () => {
+    const { out, sent } = await revoke(answers(radius, 200), ['--owner', 'fin@example.com', '--suspend', '--dry-run']);
+    expect(sent[0]?.body).toMatchObject({ dry_run: true, suspend: true });
+    expect(out).toContain('nothing was changed');
+    expect(out).toMatch(/live grants +12/);
+    expect(out).toMatch(/suspends +reporter$/m);
+  });
+
+  test('never asks for confirmation', async () => {
+    const { code } = await revoke(answers(radius, 200), ['--everything', '--dry-run'], { terminal: true });
+    expect(code).toBe(0);
+  });
+});
+
+describe('revoking everything', () => {
+  const everything = answers(revocation({ selector: { everything: true } }));
+
+  test.each(['y\n', 'yes\n', 'YES\n'])('at a terminal goes on after %j', async (stdin) => {
+    const { code, err, sent } = await revoke(everything, ['--everything'], { terminal: true, stdin });
+    expect(code).toBe(0);
+    expect(err).toContain('every live grant of every agent');
+    expect(sent[0]?.body).toMatchObject({ selector: { everything: true } });
+  });
+
+  test.each(['n\n', '\n', 'yikes\n', ''])('at a terminal stops after %j', async (stdin) => {
+    const { code, err, sent } = await revoke(everything, ['--everything'], { terminal: true, stdin });
+    expect({ code, sent }).toEqual({ code: 1, sent: [] });
+    expect(err).toContain('nothing was revoked');
+  });
+
+  test('does not ask with --yes, nor where nobody can answer', async () => {
+    expect((await revoke(everything, ['--everything', '--yes'], { terminal: true })).code).toBe(0);
+    expect((await revoke(everything, ['--everything'])).code).toBe(0);
+  });
+});
+
+describe('grant revoke', () => {
+  test('is a revocation of one grant', async () => {
+    const routes = answers(revocation({ selector: { grant: 'grt_1' }, grants: 1 }));
+    const { code, sent } = await runOn(routes, ['grant', 'revoke', 'grt_1', '--reason', 'leak']);
+    expect(code).toBe(0);
+    expect(sent[0]?.body).toEqual({ selector: { grant: 'grt_1' }, reason: 'leak' });
+  });
+});

@@ -1,0 +1,118 @@
+/** A disk that fails: nothing is acknowledged that is not kept, and the process is told that it must stop. */
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { repository, temporaryFolder } from '../adapters/stores/sqlite/temporary-store.ts';
+import { run } from './child-process.ts';
+import { checkLedger, type Told, told } from './ledger-check.ts';
+import { canTrace, needing, runInjected, syncs } from './strace.ts';
+
+const committer = join(repository, 'test/faults/committer.ts');
+let folder: ReturnType<typeof temporaryFolder>;
+beforeAll(() => {
+  folder = temporaryFolder();
+});
+afterAll(() => folder.remove());
+
+interface End {
+  inject: string;
+  said: Told;
+  opened: boolean;
+  problems: string[];
+}
+
+/** Two at a time, each on a new database. */
+const endsOf = async (injections: string[], ...args: string[]): Promise<End[]> => {
+  const ends: End[] = [];
+  const left = injections.map((inject, i) => ({
+    inject,
+    path: join(folder.path, `${i}-${Math.random()}`, 'warder.db'),
+  }));
+  const lane = async (): Promise<void> => {
+    for (let one = left.shift(); one; one = left.shift()) {
+      const child = runInjected(one.inject, committer, one.path, 'run', ...args);
+      await child.ended;
+      const said = told(child.lines);
+      const { problems } = await checkLedger(one.path, said);
+      ends.push({ inject: one.inject, said, opened: child.lines.includes('open'), problems });
+    }
+  };
+  await Promise.all([lane(), lane()]);
+  return ends;
+};
+
+const afterFatal = (said: Told): string[] => {
+  const lastRefused = [...said.refused.values()].at(-1) ?? '';
+  return said.fatal.length === 0 || lastRefused.startsWith('LedgerUnavailable') ? [] : [lastRefused];
+};
+
+(canTrace ? test : test.skip)(
+  needing(canTrace, 'strace', 'a sync that fails with EIO is never acknowledged, and is said to be fatal'),
+  async () => {
+    const once = [4, 5, 6, 9, 13].map((n) => `${syncs}:error=EIO:when=${n}`);
+    const fromThenOn = [5, 8].map((n) => `${syncs}:error=EIO:when=${n}+`);
+    const ends = await endsOf([...once, ...fromThenOn], '8', '300', '200', 'close');
+    expect(ends.filter((end) => end.problems.length > 0)).toEqual([]);
+    const reached = ends.filter((end) => end.opened);
+    expect(reached.length).toBeGreaterThanOrEqual(5);
+    // A process that is told goes on trying three times here: it is refused, whatever the disk does by then.
+    expect(reached.filter((end) => end.said.fatal.length !== 1 || afterFatal(end.said).length > 0)).toEqual([]);
+    for (const end of reached) expect(end.said.acknowledged.size).toBeLessThan(300);
+  },
+  60_000,
+);
+
+(canTrace ? test : test.skip)(
+  needing(canTrace, 'strace', 'a write that fails with EIO is never acknowledged, and is said to be fatal'),
+  async () => {
+    const ends = await endsOf(
+      [150, 171, 260].map((n) => `pwrite64:error=EIO:when=${n}`),
+      '8',
+      '300',
+      '200',
+      'exit',
+    );
+    expect(ends.filter((end) => end.problems.length > 0)).toEqual([]);
+    expect(ends.filter((end) => !end.opened || end.said.fatal.length !== 1)).toEqual([]);
+  },
+  60_000,
+);
+
+(canTrace ? test : test.skip)(
+  needing(
+    canTrace,
+    'strace',
+    'a write that fails for want of space is refused, and the ledger goes on when there is some',
+  ),
+  async () => {
+    const ends = await endsOf(
+      [150, 163, '180..190', 260].map((n) => `pwrite64:error=ENOSPC:when=${n}`),
+      '8',
+      '300',
+      '200',
+      'close',
+    );
+    expect(ends.filter((end) => end.problems.length > 0)).toEqual([]);
+    for (const { said } of ends) {
+      expect(said.fatal).toEqual([]);
+      expect(said.refused.size).toBeGreaterThan(0);
+      expect([...said.refused.values()].filter((why) => !why.includes('SQLITE_FULL'))).toEqual([]);
+      expect(said.acknowledged.size + said.refused.size).toBe(300);
+      // What was refused was rolled back: the last to be tried came after it and was acknowledged.
+      expect([...said.acknowledged.keys()].at(-1)).toMatch(/-29\d$/);
+    }
+  },
+  60_000,
+);
+
+test('a file that may not grow (ulimit -f) is never acknowledged past its limit, and is said to be fatal', async () => {
+  const path = join(folder.path, 'limited', 'warder.db');
+  // 512-byte blocks: 2 MiB. The system answers EFBIG, which SQLite calls an I/O error.
+  const limited = `ulimit -f 4096; exec "$0" "$@"`;
+  const child = run('sh', ['-c', limited, process.execPath, committer, path, 'run', '8', '3000', '2000', 'exit']);
+  await child.ended;
+  const said = told(child.lines);
+  expect(said.acknowledged.size).toBeGreaterThan(10);
+  expect(said.acknowledged.size).toBeLessThan(3000);
+  expect(said.fatal).toHaveLength(1);
+  expect((await checkLedger(path, said)).problems).toEqual([]);
+});

@@ -1,0 +1,72 @@
+/** kill -9: whatever was acknowledged is there afterwards, whole, and nothing is there by half. */
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { repository, temporaryFolder } from '../adapters/stores/sqlite/temporary-store.ts';
+import { type Child, runScript } from './child-process.ts';
+import { checkLedger, merged, type Told, told } from './ledger-check.ts';
+import { canTrace, needing, runInjected, syncs } from './strace.ts';
+
+const committer = join(repository, 'test/faults/committer.ts');
+let folder: ReturnType<typeof temporaryFolder>;
+beforeAll(() => {
+  folder = temporaryFolder();
+});
+afterAll(() => folder.remove());
+
+const nothing = told([]);
+const forever = '1000000';
+
+/** @returns what the killed process said, and what is wrong with what it left */
+const afterItsEnd = async (child: Child, databasePath: string, before: Told) => {
+  const { signal, code } = await child.ended;
+  const said = merged(before, told(child.lines));
+  return { said, killed: signal === 'SIGKILL' || code === 137, check: await checkLedger(databasePath, said) };
+};
+
+test('killed at twenty-four random moments, it has lost nothing it acknowledged and kept no half changeset', async () => {
+  // Two directories at a time. Each goes through several lives; the first moments of a new one are among them.
+  const lane = async (name: string): Promise<number> => {
+    let said = nothing;
+    let path = '';
+    for (let life = 0; life < 12; life += 1) {
+      if (life % 4 === 0) {
+        said = nothing;
+        path = join(folder.path, `${name}-${life}`, 'warder.db');
+      }
+      const child = runScript(committer, path, `${name}${life}`, '16', forever, '200', 'exit');
+      // In every fourth life the moment may fall before or while the database is made, otherwise between commits.
+      if (life % 4 !== 0) await child.line('ack');
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * (life % 4 === 0 ? 700 : 200)));
+      child.process.kill('SIGKILL');
+      const end = await afterItsEnd(child, path, said);
+      expect(end.killed).toBe(true);
+      expect(end.check.problems).toEqual([]);
+      said = end.said;
+    }
+    return said.acknowledged.size;
+  };
+  const acknowledged = await Promise.all([lane('a'), lane('b')]);
+  for (const count of acknowledged) expect(count).toBeGreaterThan(100);
+}, 60_000);
+
+// A new database is made by the first syncs, then each batch syncs once; with 64 KiB in each changeset the log is
+// emptied into the file after some 256 of them, which syncs both.
+const moments = [1, 2, 3, 4, 5, 6, 8, 12, 18, 20, 21, 22, 23, 24, 25, 40];
+(canTrace ? test : test.skip)(
+  needing(canTrace, 'strace', 'killed as it syncs for the N-th time, it has lost nothing it acknowledged'),
+  async () => {
+    const ends: { at: number; killed: boolean; problems: string[] }[] = [];
+    const lane = async (): Promise<void> => {
+      for (let at = moments.shift(); at !== undefined; at = moments.shift()) {
+        const path = join(folder.path, `sync-${at}`, 'warder.db');
+        const inject = `${syncs}:signal=SIGKILL:when=${at}`;
+        const child = runInjected(inject, committer, path, 'run', '16', '800', '65536', 'exit');
+        const end = await afterItsEnd(child, path, nothing);
+        ends.push({ at, killed: end.killed, problems: end.check.problems });
+      }
+    };
+    await Promise.all([lane(), lane()]);
+    expect(ends.filter((end) => !end.killed || end.problems.length > 0)).toEqual([]);
+  },
+  60_000,
+);
