@@ -66,7 +66,8 @@ const makeLog = (config: Config, destination: StartOptions['logDestination']) =>
         censor: '[redacted]',
       },
     },
-    destination ?? pino.destination({ sync: false, minLength: 4096 }),
+    // Written behind the work, within half a second; on standard error, so that the greeting stands alone on standard output.
+    destination ?? pino.destination({ dest: 2, sync: false, minLength: 4096, periodicFlush: 500 }),
   );
 
 const scrub = (text: string): string => text.replace(tokenPattern, '[redacted]');

@@ -39,17 +39,21 @@ const inOrder = (value: unknown): boolean => {
   return fine;
 };
 
-/** A copy with ordered keys, without a prototype: `__proto__` is a key like any other here. */
-const ordered = (value: unknown): unknown => {
-  if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) return value.map(ordered);
-  const out: Record<string, unknown> = Object.create(null);
-  for (const key of Object.keys(value).sort()) out[key] = ordered((value as Record<string, unknown>)[key]);
-  return out;
+/** Ordered key by key, not by way of an ordered object: an object cannot hold "10" before "9". */
+const written = (value: unknown): string | undefined => {
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map((item) => written(item) ?? 'null').join(',')}]`;
+  const members: string[] = [];
+  for (const key of Object.keys(value).sort()) {
+    const text = written((value as Record<string, unknown>)[key]);
+    if (text !== undefined) members.push(`${JSON.stringify(key)}:${text}`);
+  }
+  return `{${members.join(',')}}`;
 };
 
 /**
  * @param value plain data: objects, arrays, strings, finite numbers, booleans, null; undefined members are left out
  * @throws TypeError for a lone surrogate, NaN or an infinity
  */
-export const canonicalJson = (value: unknown): string => JSON.stringify(inOrder(value) ? value : ordered(value)) ?? 'null';
+export const canonicalJson = (value: unknown): string =>
+  (inOrder(value) ? JSON.stringify(value) : written(value)) ?? 'null';

@@ -21,6 +21,10 @@ export type IdPrefix =
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz';
 const encodedLength = 26;
 
+/** Two characters at a time: ids are made on every request. */
+const pairs = Array.from({ length: 1024 }, (_, i) => alphabet.charAt(i >> 5) + alphabet.charAt(i & 31));
+const pair = (tenBits: number): string => pairs[tenBits] ?? '';
+
 /** How many random bytes {@link makeId} takes. */
 export const idEntropyBytes = 10;
 
@@ -30,25 +34,17 @@ export const idEntropyBytes = 10;
  * @returns e.g. `grt_01kap2v3w4x5y6z7a8b9cadbec`
  */
 export const makeId = (prefix: IdPrefix, nowMs: number, random: Uint8Array): string => {
-  let time = '';
-  let rest = nowMs;
-  for (let i = 0; i < 10; i += 1) {
-    time = alphabet.charAt(rest % 32) + time;
-    rest = Math.floor(rest / 32);
-  }
   let tail = '';
-  let bits = 0;
-  let held = 0;
-  for (const byte of random) {
-    held = (held << 8) | byte;
-    bits += 8;
-    while (bits >= 5) {
-      bits -= 5;
-      tail += alphabet.charAt((held >> bits) & 31);
-    }
-    held &= (1 << bits) - 1;
+  for (let i = 0; i < idEntropyBytes; i += 5) {
+    // Five bytes are eight characters: four pairs of ten bits each.
+    const [a = 0, b = 0, c = 0, d = 0, e = 0] = random.subarray(i, i + 5);
+    tail += pair((a << 2) | (b >> 6)) + pair(((b & 63) << 4) | (c >> 4)) + pair(((c & 15) << 6) | (d >> 2));
+    tail += pair(((d & 3) << 8) | e);
   }
-  return `${prefix}_${time}${tail}`;
+  const high = Math.floor(nowMs / 2 ** 30);
+  const low = nowMs % 2 ** 30;
+  const time = pair(Math.floor(high / 2 ** 10)) + pair(high % 2 ** 10) + pair(low >> 20) + pair((low >> 10) & 1023);
+  return `${prefix}_${time}${pair(low & 1023)}${tail}`;
 };
 
 /** @returns whether `text` is spelled exactly as {@link makeId} spells an id of this prefix */

@@ -7,7 +7,7 @@ import { adminRoutes } from './admin/router.ts';
 import { agentRoutes } from './agent/routes.ts';
 import { type Edge, requestId, setFacts, startedAt } from './edge.ts';
 import { gatewayHandler } from './gateway/handler.ts';
-import { oauthRoutes } from './oauth/routes.ts';
+import { oauthErrorHandler, oauthRoutes } from './oauth/routes.ts';
 import { metricsHandler, opsRoutes } from './ops.ts';
 import { errorHandler } from './problem.ts';
 
@@ -67,6 +67,7 @@ export const createApp = (edge: Edge, options: { trustProxy: readonly string[] }
   app.use((_req, _res) => {
     throw new Refused('not_found', 'there is no such route');
   });
+  app.use(oauthErrorHandler(edge));
   app.use(errorHandler(edge.core.log));
   return app;
 };

@@ -5,11 +5,24 @@ import { Refused } from '../domain/refusals.ts';
 const scheme = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i;
 
 /**
+ * @returns the Authorization header
+ * @throws Refused `invalid_request` when there are two: Node gives the first, whatever stands before it may have judged
+ *   the other
+ */
+export const authorizationOf = (req: Request): string | undefined => {
+  const raw = req.rawHeaders;
+  let found = 0;
+  for (let i = 0; i < raw.length; i += 2) if (raw[i]?.toLowerCase() === 'authorization') found += 1;
+  if (found > 1) throw new Refused('invalid_request', 'there is more than one Authorization header');
+  return req.headers.authorization;
+};
+
+/**
  * @returns the token, or undefined when the request carries no Authorization header
- * @throws Refused `unauthenticated` when there is one, and it is not a bearer token
+ * @throws Refused `unauthenticated` when there is one, and it is not a bearer token; `invalid_request` for two of them
  */
 export const bearerToken = (req: Request): string | undefined => {
-  const header = req.headers.authorization;
+  const header = authorizationOf(req);
   if (header === undefined) return undefined;
   const found = scheme.exec(header)?.[1];
   if (found === undefined) throw new Refused('unauthenticated', 'the Authorization header is not a bearer token');
@@ -24,14 +37,15 @@ export const resourceMetadataUrl = (issuer: string, resource: string): string =>
 };
 
 /**
- * The challenge of a 401 (RFC 6750 section 3, RFC 9728 section 5.1). Without credentials there is no `error`.
+ * The challenge of a 401 (RFC 6750 section 3, RFC 9728 section 5.1). Without credentials of this scheme there is no
+ * `error` (section 3.1).
  * @param resource `/v1` or `/gateway`
  */
 export const challenge = (req: Request, res: Response, issuer: string, resource: string, error: Refused): void => {
   const { code } = error.refusal;
   const parts = [`resource_metadata="${resourceMetadataUrl(issuer, resource)}"`];
   if (['unauthenticated', 'revoked', 'expired'].includes(code)) {
-    if (req.headers.authorization !== undefined) parts.unshift('error="invalid_token"');
+    if (/^Bearer\b/i.test(req.headers.authorization ?? '')) parts.unshift('error="invalid_token"');
     res.setHeader('WWW-Authenticate', `Bearer ${parts.join(', ')}`);
   } else if (code === 'scope_not_allowed') {
     parts.unshift('error="insufficient_scope"');

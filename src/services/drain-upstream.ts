@@ -16,6 +16,8 @@ import { countKilled, systemCaller } from './revoke.ts';
 import { grantNames, recordUndone, revokeUpstream } from './undo-intended.ts';
 
 export interface DrainPatience {
+  /** Expired grants are looked for this often; what a change ended starts a round at once. */
+  roundMs: number;
   /** Tries at the upstream before a grant is `unrevocable`. */
   tries: number;
   /** The pause after the first failure; each is twice the one before. */
@@ -27,6 +29,7 @@ export interface DrainPatience {
 
 /** Ten tries with these pauses last eight minutes: an upstream that restarts meanwhile loses nothing. */
 export const drainPatience: DrainPatience = {
+  roundMs: 5_000,
   tries: 10,
   firstPauseMs: 1_000,
   longestPauseMs: 300_000,
@@ -37,8 +40,6 @@ export const drainPatience: DrainPatience = {
 const laneLimits = { perLane: 8, inAll: 128, waiting: 5_000 };
 const page = 200;
 const maxIntents = 1_000;
-/** Expired grants are looked for this often; what a change ended starts a round at once. */
-const roundMs = 5_000;
 /**
  * A renewal that was sent to the ledger just before its grant's end may still take place; the ledger answers or refuses
  * within this time (use-grant.ts). After it the end is the end.
@@ -72,7 +73,7 @@ export class UpstreamDrain {
 
   start(): void {
     this.#unsubscribe = this.#core.state.onKilled(() => this.wake());
-    this.#timer = setInterval(() => this.wake(), roundMs);
+    this.#timer = setInterval(() => this.wake(), this.#patience.roundMs);
     this.#timer.unref();
     this.wake();
   }

@@ -5,6 +5,7 @@
  * One pass, a tree frontier and one line in memory, whatever the length of the log.
  */
 import { EntryPrefix, maxExportLineBytes, readOtherLine } from '../domain/audit-export.ts';
+import { LineCutter, type TakeLine } from '../domain/line-cutter.ts';
 import { append, emptyFrontier, type Frontier, type Hash, leafHash, rootOf } from '../domain/merkle.ts';
 import {
   type Checkpoint,
@@ -68,50 +69,6 @@ export type AuditVerdict =
       checkpoints: { source: string; size: number }[];
     }
   | { ok: false; fault: AuditFault; entries: number; bytes: number };
-
-const newline = 0x0a;
-
-type TakeLine = (buffer: Buffer, start: number, end: number) => AuditFault | undefined;
-
-/** Cuts chunks into lines; a line that goes over the edge of a chunk is put together in a buffer of fixed size. */
-class LineCutter {
-  readonly #held = Buffer.allocUnsafe(maxExportLineBytes);
-  #length = 0;
-
-  /** @returns what `take` found wrong, or 'line_too_long' */
-  push(chunk: Buffer, take: TakeLine): AuditFault | 'line_too_long' | undefined {
-    let start = 0;
-    if (this.#length > 0) {
-      const end = chunk.indexOf(newline);
-      if (!this.#hold(chunk, 0, end < 0 ? chunk.length : end)) return 'line_too_long';
-      if (end < 0) return undefined;
-      const fault = take(this.#held, 0, this.#length);
-      if (fault !== undefined) return fault;
-      this.#length = 0;
-      start = end + 1;
-    }
-    for (;;) {
-      const end = chunk.indexOf(newline, start);
-      if (end < 0) break;
-      if (end - start > maxExportLineBytes) return 'line_too_long';
-      const fault = take(chunk, start, end);
-      if (fault !== undefined) return fault;
-      start = end + 1;
-    }
-    return this.#hold(chunk, start, chunk.length) ? undefined : 'line_too_long';
-  }
-
-  /** The last line, when no line end follows it. */
-  rest(): Buffer {
-    return this.#held.subarray(0, this.#length);
-  }
-
-  #hold(chunk: Buffer, start: number, end: number): boolean {
-    if (this.#length + end - start > maxExportLineBytes) return false;
-    this.#length += chunk.copy(this.#held, this.#length, start, end);
-    return true;
-  }
-}
 
 /** The root the tree had at the sizes that matter, taken in passing. */
 class RootsOnTheWay {
@@ -182,7 +139,7 @@ const headFault = (
 class Verification {
   readonly frontier = emptyFrontier();
   bytes = 0;
-  readonly #lines = new LineCutter();
+  readonly #lines = new LineCutter(maxExportLineBytes);
   readonly #prefix = new EntryPrefix();
   readonly #known: readonly ReadCheckpoint[];
   readonly #roots: RootsOnTheWay;
@@ -202,7 +159,7 @@ class Verification {
     return fault === 'line_too_long' ? { fault, seq: this.frontier.size } : fault;
   }
 
-  readonly #take: TakeLine = (buffer, start, end) => {
+  readonly #take: TakeLine<AuditFault> = (buffer, start, end) => {
     if (this.#own) return { fault: 'after_checkpoint', seq: this.frontier.size };
     const from = this.#prefix.entryStart(buffer, start, end);
     if (from < 0) return this.#takeOther(buffer.subarray(start, end));

@@ -47,8 +47,10 @@ describe('an audit entry', () => {
   });
 
   test('is spelled as RFC 8785 says, whatever its data', () => {
+    // Keys that look like array indexes, too: objects do not keep those in the order they were given.
+    const key = fc.oneof(fc.string({ unit: 'grapheme', maxLength: 4 }), fc.nat({ max: 120 }).map(String));
     const data = fc.dictionary(
-      fc.string({ unit: 'grapheme', maxLength: 4 }),
+      key,
       fc.jsonValue({ maxDepth: 3, stringUnit: 'grapheme' }),
     );
     fc.assert(

@@ -16,7 +16,7 @@ const say = (line: string): void => {
   writeSync(1, `${line}\n`);
 };
 /** After this many refusals in a row nothing is expected to change any more. */
-const patience = 20;
+const patience = 150;
 
 let stopped = false;
 const store = await openSqliteStore({

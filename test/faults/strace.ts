@@ -23,10 +23,12 @@ export const syncs = 'fsync,fdatasync';
  */
 export const runInjected = (inject: string, script: string, ...args: string[]): Child => {
   const calls = inject.split(':')[0] ?? '';
+  // Stops at these calls only, instead of at every one; strace 6 does not send signals that way.
+  const quick = inject.includes(':signal=') ? [] : ['--seccomp-bpf'];
   return run('strace', [
     '-f',
     '-qq',
-    '--seccomp-bpf',
+    ...quick,
     '-o',
     '/dev/null',
     '-e',

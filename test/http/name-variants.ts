@@ -3,6 +3,7 @@
 const zeroWidth = ['\u200b', '\u200c', '\u200d', '\u2060', '\ufeff', '\u00ad', '\u034f', '\u180e', '\ufe0f', '\u3164'];
 const spaces = [' ', '\t', '\n', '\r', '\u000b', '\u00a0', '\u2003', '\u2028', '\u3000', '\u0085'];
 const controls = ['\u0000', '\u0007', '\u001b', '\u007f', '\u009b', '\u202e', '\u2066'];
+const punctuation = [...'!"#$%&()*+,/:;<=>?@[]^`{|}~\\\''];
 const marks = ['\u0301', '\u0327', '\u20dd', '\u0338'];
 const homoglyphs: Record<string, string[]> = {
   a: ['а', 'ɑ', 'α', 'ａ', 'ª', '𝐚', 'á'],
@@ -33,7 +34,7 @@ export const unacceptableVariants = (name: string): string[] => {
     found.add([...name].map((char, i) => ((bits >> (i % 6)) & 1 ? (upper[i] ?? char) : char)).join(''));
   }
   for (let at = 0; at <= name.length; at += 1) {
-    for (const text of [...zeroWidth, ...spaces, ...controls, ...marks]) found.add(insertedAt(name, at, text));
+    for (const text of [...zeroWidth, ...spaces, ...controls, ...marks, ...punctuation]) found.add(insertedAt(name, at, text));
   }
   for (const [at, char] of [...name].entries()) {
     for (const other of homoglyphs[char] ?? []) found.add(replacedAt(name, at, other));

@@ -182,6 +182,8 @@ describe('oauth4webapi', () => {
   });
 
   test('validates with a key set it cached before a rotation, without asking again', async () => {
+    // The library remembers the keys of each metadata object it saw.
+    as = await discover(new URL(broker.url));
     let asked = 0;
     const options = {
       [oauth.jwksCache]: {},

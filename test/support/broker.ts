@@ -152,7 +152,13 @@ export const brokerClient = (url: string, adminToken: string): BrokerClient => {
 };
 
 /** Five tries within a second, and a second look soon. */
-export const hurriedDrain: DrainPatience = { tries: 5, firstPauseMs: 30, longestPauseMs: 500, secondLookMs: 500 };
+export const hurriedDrain: DrainPatience = {
+  roundMs: 300,
+  tries: 5,
+  firstPauseMs: 30,
+  longestPauseMs: 500,
+  secondLookMs: 500,
+};
 
 /** The admin token of brokers that were restarted over the same data: it is shown only once. */
 const adminTokens = new Map<string, string>();

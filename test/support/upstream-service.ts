@@ -183,7 +183,8 @@ const control = async (req: IncomingMessage, res: ServerResponse, path: string):
   send(res, { status: 204 });
 };
 
-const server = createServer(async (req, res) => {
+// No connection ends because it was idle: that would be a fault nobody asked for.
+const server = createServer({ keepAliveTimeout: 600_000 }, async (req, res) => {
   const path = req.url ?? '';
   if (path.startsWith('/control/')) return control(req, res, path);
   const [, operation = '', target = ''] = path.split('/');

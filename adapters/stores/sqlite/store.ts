@@ -18,6 +18,7 @@ import {
 } from '../../../src/ports/ledger.ts';
 import { DataDirectoryInUse } from './lock.ts';
 import { IncompatibleDatabase } from './migrate.ts';
+import { pack } from './parcel.ts';
 import type { FromReader, ReaderData, ToReader } from './reader-thread.ts';
 import type { Outcome } from './writer.ts';
 import type { FromWriter, ToWriter, WriterData } from './writer-thread.ts';
@@ -141,8 +142,7 @@ class GroupCommit implements Ledger {
   #send(): void {
     this.#thread.postMessage({
       kind: 'apply',
-      // As JSON: a fifth of the price of a structured clone of many small objects.
-      batch: JSON.stringify(this.#syncing.map((entry) => entry.changeset)),
+      batch: pack(this.#syncing.map((entry) => entry.changeset)),
     } satisfies ToWriter);
     const batch = this.#syncing;
     // An answer that came while this thread was busy is heard first: timers run before messages, setImmediate after.
@@ -248,6 +248,7 @@ class GroupCommit implements Ledger {
  * @throws MalformedChangeset
  */
 const requireStorable = (changeset: Changeset): void => {
+  if (changeset.audit.length === 0) throw new MalformedChangeset('a changeset has at least one audit entry');
   for (const guard of changeset.guards ?? []) {
     if (guard.guard === 'unfenced' && !Number.isSafeInteger(guard.since)) {
       throw new MalformedChangeset(`a fence cannot be newer than ${guard.since}`);
@@ -270,7 +271,7 @@ const requireValues = (table: string, row: object): void => {
 
 const isSendable = (entry: Waiting): boolean => {
   try {
-    JSON.stringify(entry.changeset);
+    pack([entry.changeset]);
     return true;
   } catch (error) {
     entry.reject(new MalformedChangeset('the ledger takes plain data only', { cause: error }));

@@ -9,10 +9,10 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import type Database from 'better-sqlite3';
-import type { Changeset } from '../../../src/ports/ledger.ts';
 import { codeOf, commitPatienceMs, openForWriting } from './connection.ts';
 import { lockDataDirectory } from './lock.ts';
 import { migrate, readMigrations } from './migrate.ts';
+import { type Parcel, unpack } from './parcel.ts';
 import { type Outcome, Writer } from './writer.ts';
 
 export interface WriterData {
@@ -21,7 +21,7 @@ export interface WriterData {
   migrationsFolder: string;
   now: number;
 }
-export type ToWriter = { kind: 'apply'; batch: string } | { kind: 'close' };
+export type ToWriter = { kind: 'apply'; batch: Parcel } | { kind: 'close' };
 export type FromWriter =
   | { kind: 'ready' }
   | { kind: 'applied'; results: Outcome[] }
@@ -57,11 +57,10 @@ const reopen = (): Writer => {
   return fresh;
 };
 
-const apply = (json: string): FromWriter => {
+const apply = (batch: Parcel): FromWriter => {
   try {
     writer ??= reopen();
-    const batch: Changeset[] = JSON.parse(json);
-    const results = writer.apply(batch);
+    const results = writer.apply(unpack(batch));
     durable = writer.size;
     return { kind: 'applied', results };
   } catch (error) {

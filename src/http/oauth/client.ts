@@ -3,6 +3,7 @@ import type { Request } from 'express';
 import type { Agent } from '../../domain/model.ts';
 import type { ClientProof } from '../../services/authenticate-client.ts';
 import { commit, record } from '../../services/core.ts';
+import { authorizationOf } from '../bearer.ts';
 import { anonymous, type Edge } from '../edge.ts';
 import { type Form, OAuthError } from './form.ts';
 
@@ -33,7 +34,7 @@ const basicProof = (header: string): ClientProof => {
 };
 
 const proofOf = (req: Request, form: Form): ClientProof => {
-  const header = req.headers.authorization;
+  const header = authorizationOf(req);
   const secret = form.get('client_secret');
   const assertion = form.get('client_assertion');
   const clientId = form.get('client_id');
@@ -45,9 +46,10 @@ const proofOf = (req: Request, form: Form): ClientProof => {
     return proof;
   }
   if (assertion !== undefined) {
-    if (form.get('client_assertion_type') !== assertionType) {
-      throw new OAuthError('invalid_request', `client_assertion_type must be ${assertionType}`);
-    }
+    const type = form.get('client_assertion_type');
+    if (type === undefined) throw new OAuthError('invalid_request', 'client_assertion_type is missing');
+    // A way to authenticate that is not supported (RFC 6749 section 5.2), not a malformed request.
+    if (type !== assertionType) throw invalidClient();
     return { method: 'private_key_jwt', assertion, clientId };
   }
   if (secret !== undefined && clientId !== undefined) return { method: 'client_secret_post', clientId, secret };

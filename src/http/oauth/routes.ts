@@ -17,6 +17,7 @@ const grantType = 'client_credentials';
 
 /** What Warder's refusals are called here (RFC 6749 section 5.2, RFC 8707 section 2); status where it is not 400. */
 const oauthNames: Partial<Record<RefusalCode, { code: string; status?: number }>> = {
+  unauthenticated: { code: 'invalid_client', status: 401 },
   not_entitled: { code: 'invalid_target' },
   not_found: { code: 'invalid_target' },
   scope_not_allowed: { code: 'invalid_scope' },
@@ -50,9 +51,16 @@ const noStore = (res: Response): void => {
   res.setHeader('Pragma', 'no-cache');
 };
 
-const errorHandler =
+const endpointPaths: ReadonlySet<string> = new Set(['/token', '/introspect', '/revoke']);
+
+/** Whatever went wrong at these endpoints, before their own code too (a rate limit): never problem details. */
+export const oauthErrorHandler =
   (edge: Edge): ErrorRequestHandler =>
-  (error, req, res, _next) => {
+  (error, req, res, next) => {
+    if (!endpointPaths.has(req.path)) {
+      next(error);
+      return;
+    }
     const failure = toOAuthError(error);
     if (failure.status >= 500)
       edge.core.log.error({ err: error, request_id: requestId(req) }, 'an OAuth request failed');
@@ -198,7 +206,6 @@ export const oauthRoutes = (edge: Edge): Router => {
       res.setHeader('Allow', 'POST');
       throw new OAuthError('invalid_request', 'this endpoint takes POST', { status: 405 });
     });
-    router.use(path, errorHandler(edge));
   }
   router.get('/jwks', (_req, res) => {
     res.setHeader('Cache-Control', 'public, max-age=300');
