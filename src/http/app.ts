@@ -5,7 +5,7 @@ import { Refused } from '../domain/refusals.ts';
 import { newId } from '../services/core.ts';
 import { adminRoutes } from './admin/router.ts';
 import { agentRoutes } from './agent/routes.ts';
-import { type Edge, requestId, setFacts, startedAt } from './edge.ts';
+import { addressOf, type Edge, requestId, setFacts, startedAt } from './edge.ts';
 import { gatewayHandler } from './gateway/handler.ts';
 import { oauthErrorHandler, oauthRoutes } from './oauth/routes.ts';
 import { metricsHandler, opsRoutes } from './ops.ts';
@@ -29,7 +29,7 @@ const identify =
       edge.metrics.request(room, res.statusCode, ms / 1000);
       edge.core.log.debug({ request_id: id, method: req.method, room, status: res.statusCode, ms }, 'request');
     });
-    edge.limits.admit(req).then(() => next(), next);
+    edge.limits.admit(addressOf(req)).then(() => next(), next);
   };
 
 export const createApp = (edge: Edge, options: { trustProxy: readonly string[] }): Express => {

@@ -1,8 +1,6 @@
 /** Rates, before anything is read. */
-import type { Request } from 'express';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { Refused } from '../domain/refusals.ts';
-import { addressOf } from './edge.ts';
 
 /** Requests that fail to authenticate, an address and second: guessing is hopeless, but it should not cost us either. */
 const failuresPerSecond = 20;
@@ -16,17 +14,17 @@ export class Limits {
     this.#failures = new RateLimiterMemory({ points: failuresPerSecond, duration: 1 });
   }
 
-  /** Counts a request of this address. @throws Refused `rate_limited` */
-  async admit(req: Request): Promise<void> {
-    await consume(this.#requests, addressOf(req));
+  /** Counts a request of an address. @throws Refused `rate_limited` */
+  async admit(address: string): Promise<void> {
+    await consume(this.#requests, address);
   }
 
   /**
    * Counts a failed authentication, before it is answered or recorded.
    * @throws Refused `rate_limited`: then it is not recorded one by one
    */
-  async failed(req: Request): Promise<void> {
-    await consume(this.#failures, addressOf(req));
+  async failed(address: string): Promise<void> {
+    await consume(this.#failures, address);
   }
 }
 

@@ -5,7 +5,7 @@ import { authenticateOperator } from '../services/authenticate.ts';
 import { readiness } from '../services/readiness.ts';
 import { bearerToken } from './bearer.ts';
 import { docsHandler } from './docs-page.ts';
-import type { Edge } from './edge.ts';
+import { addressOf, type Edge } from './edge.ts';
 import { openApi } from './openapi.ts';
 import { sendJson } from './reply.ts';
 
@@ -37,7 +37,7 @@ export const opsRoutes = (edge: Edge): Router => {
         authenticateOperator(edge.core, token);
       } catch (error) {
         res.setHeader('WWW-Authenticate', 'Bearer');
-        await edge.limits.failed(req);
+        await edge.limits.failed(addressOf(req));
         throw error;
       }
       next();

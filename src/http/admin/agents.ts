@@ -40,7 +40,7 @@ const publicJwk = z
   .refine((jwk) => !privateMembers.some((member) => member in jwk), 'this is a private key; register the public one')
   .transform((jwk) => Object.fromEntries(Object.entries(jwk).filter(([member]) => publicMembers.includes(member))))
   .refine(
-    (jwk) => Object.values(jwk).every((value) => typeof value === 'string' && isShowable(value)),
+    (jwk) => Object.values(jwk).every((value) => typeof value === 'string' && value !== '' && isShowable(value)),
     'its members must be plain texts',
   )
   .refine(isUsableKey, `not a public key that can be used; RSA needs ${minRsaBits} bits`);

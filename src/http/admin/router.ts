@@ -7,7 +7,7 @@ import { authenticateOperator } from '../../services/authenticate.ts';
 import { type Caller, commit, record } from '../../services/core.ts';
 import { bearerToken } from '../bearer.ts';
 import { readJson } from '../body.ts';
-import { anonymous, type Edge, requestId } from '../edge.ts';
+import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';
 import { refusalOf } from '../problem.ts';
 import { sendJson } from '../reply.ts';
 import { parse } from '../validate.ts';
@@ -49,7 +49,7 @@ const enter = async (edge: Edge, req: Request, res: Response): Promise<Operator>
     return operatorOf(edge, req);
   } catch (error) {
     if (refusalOf(error).code === 'unauthenticated') {
-      await edge.limits.failed(req);
+      await edge.limits.failed(addressOf(req));
       res.setHeader('WWW-Authenticate', 'Bearer');
     }
     throw error;

@@ -10,7 +10,7 @@ import { issueGrant } from '../../services/issue-grant.ts';
 import { ownGrant, renewGrant, returnGrant } from '../../services/use-grant.ts';
 import { bearerToken, challenge } from '../bearer.ts';
 import { readJson } from '../body.ts';
-import { anonymous, type Edge, requestId } from '../edge.ts';
+import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';
 import { refusalOf } from '../problem.ts';
 import { sendJson } from '../reply.ts';
 import * as field from '../schemas.ts';
@@ -44,7 +44,7 @@ const enter = async (edge: Edge, req: Request): Promise<AgentRequest> => {
     const { agent } = await authenticateAgent(edge.core, token);
     return { agent, caller: { actor: { id: agent.id, kind: 'agent', name: agent.name }, requestId: requestId(req) } };
   } catch (error) {
-    await edge.limits.failed(req);
+    await edge.limits.failed(addressOf(req));
     throw error;
   }
 };

@@ -56,7 +56,7 @@ const refuse = async (edge: Edge, req: Request, res: Response, asked: RefusedReq
   if (error.refusal.code === 'ledger_unavailable') return;
   const holder = await edge.calls.holderOf(tokenOrNothing(req));
   // A stranger's guesses are limited before they are recorded, or he could fill the ledger.
-  if (!holder) await edge.limits.failed(req);
+  if (!holder) await edge.limits.failed(addressOf(req));
   await edge.calls.recordRefusal(holder, asked, { requestId: requestId(req), address: addressOf(req) }, error);
   setChallenge(edge, req, res, error);
 };

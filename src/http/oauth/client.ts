@@ -4,7 +4,7 @@ import type { Agent } from '../../domain/model.ts';
 import type { ClientProof } from '../../services/authenticate-client.ts';
 import { commit, record } from '../../services/core.ts';
 import { authorizationOf } from '../bearer.ts';
-import { anonymous, type Edge } from '../edge.ts';
+import { addressOf, anonymous, type Edge } from '../edge.ts';
 import { type Form, OAuthError } from './form.ts';
 
 const assertionType = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
@@ -74,7 +74,7 @@ export const authenticateClient = async (edge: Edge, req: Request, form: Form): 
   } catch (error) {
     if (!(error instanceof OAuthError) || error.code !== 'invalid_client') throw error;
   }
-  await edge.limits.failed(req);
+  await edge.limits.failed(addressOf(req));
   const agent = claimed === undefined ? undefined : core.state.agentCalled(claimed);
   await commit(core, {
     writes: [],
