@@ -3,7 +3,18 @@
  * the database has everything; keep them in different backups (docs/security.md).
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { canonicalJson } from '../../src/domain/canonical-json.ts';
 import { type KeyService, KmsRefused, KmsUnavailable } from '../../src/ports/kms.ts';
@@ -19,25 +30,45 @@ export class RootKeyExposed extends Error {
   override readonly name = 'RootKeyExposed';
 }
 
+/** A new name in a directory is durable when the directory is. */
+const syncDirectory = (path: string): void => {
+  if (process.platform === 'win32') return;
+  const directory = openSync(path, 'r');
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
+};
+
 /**
- * Makes the root key file, once: mode 0600, synced, never over an existing one.
+ * Makes the root key file, once: mode 0600, durable, never over an existing one. It gets its name when it is whole, so
+ * that no start that was cut off leaves half a key.
  * @returns whether it was made now
  */
 export const makeRootKey = (path: string): boolean => {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  let file: number;
-  try {
-    file = openSync(path, 'wx', 0o600);
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
-    throw error;
-  }
+  if (existsSync(path)) return false;
+  const half = `${path}.new`;
+  // Left by a start that was cut off: nothing was sealed with it.
+  rmSync(half, { force: true });
+  const file = openSync(half, 'wx', 0o600);
   try {
     writeSync(file, `${randomBytes(keyBytes).toString('base64')}\n`);
     fsyncSync(file);
   } finally {
     closeSync(file);
   }
+  try {
+    // Unlike a renaming, a link does not replace what is there.
+    linkSync(half, path);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    throw error;
+  } finally {
+    rmSync(half);
+  }
+  syncDirectory(dirname(path));
   return true;
 };
 

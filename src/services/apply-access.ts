@@ -122,7 +122,7 @@ const at = async <T>(place: string, work: () => T | Promise<T>): Promise<T> => {
   try {
     return await work();
   } catch (error) {
-    if (error instanceof InvalidInput) throw new InvalidInput(error.problems.map((problem) => `${place}: ${problem}`));
+    if (error instanceof InvalidInput) throw new InvalidInput(error.problems.map((problem) => `${place}.${problem}`));
     throw error;
   }
 };
@@ -203,8 +203,8 @@ const applyEntitlement = (work: Work, input: EntitlementInput): string => {
   const { core, caller, operator } = work;
   const agent = work.agents.get(input.agent);
   const connection = work.connections.get(input.connection);
-  if (!agent) throw new InvalidInput([`there is no agent ${input.agent}`]);
-  if (!connection) throw new InvalidInput([`there is no connection ${input.connection}`]);
+  if (!agent) throw new InvalidInput(['agent: there is none of this name']);
+  if (!connection) throw new InvalidInput(['connection: there is none of this name']);
   const { agent: _agent, connection: _connection, ...given } = input;
   const limits = { ...defaultLimits, ...given };
   const name = `${agent.name} -> ${connection.name}: ${sorted(input.scopes).join(' ')}`;

@@ -34,8 +34,8 @@ const failed = (why: string): ClientAuthentication => ({ ok: false, why: why.sli
 export class ClientAuthenticator {
   readonly #core: Core;
   readonly #egress: Egress;
-  /** Keys fetched from a client's jwks_uri, for a short time. */
-  readonly #fetched = new Map<string, { at: number; keys: JSONWebKeySet }>();
+  /** Keys fetched from a client's jwks_uri, or under way: whoever asks meanwhile waits for the same answer. */
+  readonly #fetched = new Map<string, { at: number; failed: boolean; keys: Promise<JSONWebKeySet> }>();
 
   constructor(core: Core, egress: Egress) {
     this.#core = core;
@@ -143,7 +143,10 @@ export class ClientAuthenticator {
     return payload;
   }
 
-  /** The client's published keys; fetched at most every 30 seconds, kept for five minutes. */
+  /**
+   * The client's published keys, kept for five minutes. Anybody can name a client here before proving anything, so they
+   * are fetched at most every 30 seconds, or every two where the last attempt failed.
+   */
   async #keysFrom(
     auth: Extract<Agent['auth'], { method: 'private_key_jwt' }>,
     now: number,
@@ -151,16 +154,24 @@ export class ClientAuthenticator {
   ): Promise<JSONWebKeySet> {
     const uri = auth.jwks_uri;
     if (uri === undefined) throw new Error('the client has neither jwks nor jwks_uri');
-    const key = `${auth.allow_private_network === true} ${uri}`;
+    const allowPrivateNetwork = auth.allow_private_network === true;
+    const key = `${allowPrivateNetwork} ${uri}`;
     const held = this.#fetched.get(key);
-    if (held && now - held.at < (again ? 30_000 : 300_000)) return held.keys;
-    const document = await this.#egress.getJson(uri, { allowPrivateNetwork: auth.allow_private_network === true });
+    if (held && now - held.at < (held.failed ? 2_000 : again ? 30_000 : 300_000)) return held.keys;
+    const fetched = { at: now, failed: false, keys: this.#fetchKeys(uri, allowPrivateNetwork) };
+    fetched.keys.catch(() => {
+      fetched.failed = true;
+    });
+    if (this.#fetched.size > 1000) this.#fetched.clear();
+    this.#fetched.set(key, fetched);
+    return fetched.keys;
+  }
+
+  async #fetchKeys(uri: string, allowPrivateNetwork: boolean): Promise<JSONWebKeySet> {
+    const document = await this.#egress.getJson(uri, { allowPrivateNetwork });
     if (typeof document !== 'object' || document === null || !('keys' in document) || !Array.isArray(document.keys)) {
       throw new Error('jwks_uri did not answer with a JWK set');
     }
-    const keys: JSONWebKeySet = { keys: document.keys.filter((jwk) => typeof jwk === 'object' && jwk?.kty !== 'oct') };
-    if (this.#fetched.size > 1000) this.#fetched.clear();
-    this.#fetched.set(key, { at: now, keys });
-    return keys;
+    return { keys: document.keys.filter((jwk) => typeof jwk === 'object' && jwk?.kty !== 'oct') };
   }
 }

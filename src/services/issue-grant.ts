@@ -6,6 +6,7 @@
 import { type Decision, decide } from '../domain/decide.ts';
 import { grantFacts } from '../domain/liveness.ts';
 import type { Agent, Connection, Grant } from '../domain/model.ts';
+import { isName, isScopeName } from '../domain/names.ts';
 import { Refused } from '../domain/refusals.ts';
 import { makeToken, tokenDigest, tokenEntropyBytes } from '../domain/tokens.ts';
 import { type Changeset, type Committed, type Guard, unassigned, type Write } from '../ports/ledger.ts';
@@ -335,8 +336,9 @@ const recordRefusal = async (
         connection: connection && { id: connection.id, name: connection.name },
         data: {
           code,
-          asked: request.connection,
-          scopes: request.scopes.slice(0, 50),
+          // The token endpoint passes on what it was given: what is no name may be anything, a secret too.
+          asked: isName(request.connection) ? request.connection : undefined,
+          scopes: request.scopes.filter(isScopeName).slice(0, 50),
           ttl_seconds: request.ttlSeconds,
           reason: request.reason,
         },

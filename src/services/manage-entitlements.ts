@@ -32,8 +32,8 @@ const names = (agent: Agent | undefined, connection: Connection | undefined, row
 const checkLimits = (core: Core, connection: Connection, limits: Partial<EntitlementLimits>): void => {
   const offered = core.providers.get(connection.provider)?.scopes(connection.settings) ?? [];
   const problems: string[] = [];
-  for (const scope of limits.scopes ?? []) {
-    if (!offered.includes(scope)) problems.push(`scopes: connection ${connection.name} has no scope ${scope}`);
+  for (const [i, scope] of (limits.scopes ?? []).entries()) {
+    if (!offered.includes(scope)) problems.push(`scopes.${i}: connection ${connection.name} has no such scope`);
   }
   if ((limits.max_ttl_seconds ?? 1) > longestGrantSeconds) {
     problems.push(`max_ttl_seconds: at most ${longestGrantSeconds}`);

@@ -232,6 +232,8 @@ export const commitTests = (open: make.OpenLedger): void => {
     ['an entry that is not Unicode', () => ({ writes: [], audit: [{ ...entry(), body: '"\ud800"' }] })],
     ['a second entry that is not Unicode', () => ({ writes: [], audit: [entry(), { ...entry(), body: '"\ud800"' }] })],
     ['an entry at no time', () => ({ writes: [], audit: [{ ...entry(), at: Number.NaN }] })],
+    ['an entry without a body', () => ({ writes: [], audit: [{ ...entry(), body: undefined as never }] })],
+    ['an entry whose body is no text', () => ({ writes: [], audit: [{ ...entry(), body: (() => 1) as never }] })],
     ['no entry', () => ({ writes: [insert('used_once', make.usedOnce())], audit: [] as never })],
     ['a document without an end', () => changeset(insert('connections', make.connection({ settings: endless })))],
     [

@@ -240,15 +240,21 @@ export const readTests = (open: make.OpenLedger): void => {
     await fresh.close();
   });
 
-  test('a drain walks what was issued and is live upstream, by id', async () => {
+  test('a drain walks what was issued and is live upstream, by id, or only what has ended by a moment', async () => {
     const live = newestFirst(grants.filter((row) => row.upstream === 'live' && row.status !== 'intended')).reverse();
-    const found: Grant[] = [];
-    for (;;) {
-      const page = await store.reader.upstreamGrants(found.at(-1)?.id ?? '', 7);
-      found.push(...page);
-      if (page.length < 7) break;
+    const drained = async (endedBy?: number): Promise<Grant[]> => {
+      const found: Grant[] = [];
+      for (;;) {
+        const page = await store.reader.upstreamGrants(found.at(-1)?.id ?? '', 7, endedBy);
+        found.push(...page);
+        if (page.length < 7) return found;
+      }
+    };
+    expect(await drained()).toEqual(live);
+    for (const moment of [0, ...live.map((row) => row.expires_at)]) {
+      const ended = live.filter((row) => row.status !== 'active' || row.expires_at <= moment);
+      expect(await drained(moment)).toEqual(ended);
     }
-    expect(found).toEqual(live);
   });
 
   test('progress counts what a revocation’s clean-up has ended, and how', async () => {

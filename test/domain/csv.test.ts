@@ -36,12 +36,22 @@ const nasty = fc.oneof(
 );
 
 describe('a cell', () => {
-  test.each(['=1+1', '+1', '-1', '@SUM(A1)', '\t=1', '\r=1', '\n=1', '＝1', '＋1', '－1', '＠1', '=HYPERLINK("http://x")'])(
-    'that begins like a formula (%j) begins with an apostrophe',
-    (value) => {
-      expect(csvCell(value)).toBe(`"'${value.replaceAll('"', '""')}"`);
-    },
-  );
+  test.each([
+    '=1+1',
+    '+1',
+    '-1',
+    '@SUM(A1)',
+    '\t=1',
+    '\r=1',
+    '\n=1',
+    '＝1',
+    '＋1',
+    '－1',
+    '＠1',
+    '=HYPERLINK("http://x")',
+  ])('that begins like a formula (%j) begins with an apostrophe', (value) => {
+    expect(csvCell(value)).toBe(`"'${value.replaceAll('"', '""')}"`);
+  });
 
   test('never begins like a formula, and says what it said', () => {
     fc.assert(

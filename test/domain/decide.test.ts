@@ -180,7 +180,9 @@ const machine = (wallStart: number, monotonicStart: number) => {
   };
 };
 
-afterEach(() => jest.restoreAllMocks());
+afterEach(() => {
+  jest.restoreAllMocks();
+});
 
 describe('the clock', () => {
   const step = fc.record({
@@ -257,8 +259,7 @@ describe('a lease', () => {
             max_expires_at: decision.maxExpiresAt,
           });
           const fences = new FenceIndex();
-          const alive = (): boolean =>
-            deadGrant(grant, agentRow(), connectionRow(), fences, clock.now()) === undefined;
+          const alive = (): boolean => deadGrant(grant, agentRow(), connectionRow(), fences, clock.now()) === undefined;
           let wasDead = false;
           for (const { pass, jump, ttlSeconds } of renewals) {
             hardware.pass(pass);

@@ -74,9 +74,9 @@ describe('a selector', () => {
     };
     const newer = { agent: 'a', planet: 'mars' } as Selector;
     expect(selectorMatches(newer, of)).toBe(false);
-    expect(new FenceIndex([{ id: '', seq: 9, revocation_id: '', selector: newer, created_at: 0 }]).fencedBy(1, of)).toBe(
-      undefined,
-    );
+    expect(
+      new FenceIndex([{ id: '', seq: 9, revocation_id: '', selector: newer, created_at: 0 }]).fencedBy(1, of),
+    ).toBe(undefined);
   });
 
   test('knows the fields the model has, and no other', () => {

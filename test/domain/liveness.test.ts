@@ -107,7 +107,11 @@ describe('an agent token', () => {
   });
 
   test('is not touched by a fence that names what only grants have', () => {
-    for (const selector of [{ connection: 'con_1' }, { provider: 'api-key' }, { agent: 'agt_1', connection: 'con_1' }]) {
+    for (const selector of [
+      { connection: 'con_1' },
+      { provider: 'api-key' },
+      { agent: 'agt_1', connection: 'con_1' },
+    ]) {
       expect(deadAgentToken(agentTokenRow(), agentRow(), fenced(selector), noon)).toBeUndefined();
     }
   });

@@ -36,12 +36,17 @@ describe('a token', () => {
 
   test('with one character changed is another token: no row, another row, or another digest', () => {
     fc.assert(
-      fc.property(minted, fc.nat({ max: 75 }), fc.string({ unit: 'binary', minLength: 1, maxLength: 2 }), (made, at, by) => {
-        const changed = made.token.slice(0, at) + by + made.token.slice(at + 1);
-        fc.pre(changed !== made.token);
-        const row = tokenRowId(made.kind, changed);
-        expect(row === made.id && sameDigest(tokenDigest(changed), tokenDigest(made.token))).toBe(false);
-      }),
+      fc.property(
+        minted,
+        fc.nat({ max: 75 }),
+        fc.string({ unit: 'binary', minLength: 1, maxLength: 2 }),
+        (made, at, by) => {
+          const changed = made.token.slice(0, at) + by + made.token.slice(at + 1);
+          fc.pre(changed !== made.token);
+          const row = tokenRowId(made.kind, changed);
+          expect(row === made.id && sameDigest(tokenDigest(changed), tokenDigest(made.token))).toBe(false);
+        },
+      ),
     );
   });
 

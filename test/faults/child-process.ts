@@ -1,5 +1,7 @@
 /** Real processes for tests that need more than one, or one that dies. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 
@@ -13,28 +15,31 @@ export interface Child {
   ended: Promise<{ code: number | null; signal: NodeJS.Signals | null; errors: string }>;
 }
 
+/** Compiled code is kept between processes, where Node itself would keep it: each starts in half the time. */
+const env = { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache'), ...process.env };
+
 /** Runs a command; its standard output is read line by line. */
 export const run = (command: string, args: string[]): Child => {
-  const process = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], env });
   // A process that ended does not read any more: how it ended is what tests look at.
-  process.stdin.on('error', () => undefined);
+  child.stdin.on('error', () => undefined);
   const lines: string[] = [];
   const waiting = new Set<() => void>();
   const tell = (): void => {
     for (const one of waiting) one();
   };
   let errors = '';
-  process.stderr.on('data', (chunk: Buffer) => {
+  child.stderr.on('data', (chunk: Buffer) => {
     errors += chunk.toString();
   });
-  createInterface({ input: process.stdout }).on('line', (text) => {
+  createInterface({ input: child.stdout }).on('line', (text) => {
     lines.push(text);
     tell();
   });
   let over = false;
   const ended = new Promise<Awaited<Child['ended']>>((resolve, reject) => {
-    process.on('error', reject);
-    process.on('close', (code, signal) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => {
       over = true;
       tell();
       resolve({ code, signal, errors });
@@ -43,7 +48,7 @@ export const run = (command: string, args: string[]): Child => {
   // Whoever does not wait for its end is not told of a failure to start through this promise.
   ended.catch(() => undefined);
   return {
-    process,
+    process: child,
     lines,
     ended,
     line: (start) =>

@@ -6,15 +6,12 @@
  * Arguments: database path, a name for this run, how many commit at once, how many changesets in all, bytes of payload
  * in each, and `close` or `exit` for how to end.
  */
-import { writeSync } from 'node:fs';
 import { openSqliteStore } from '../../adapters/stores/sqlite/store.ts';
 import { migrationsFolder } from '../adapters/stores/sqlite/temporary-store.ts';
 import { changesetNamed } from './ledger-check.ts';
+import { say } from './say.ts';
 
 const [databasePath = '', run = '', atOnce = '', count = '', payload = '', ending = ''] = process.argv.slice(2);
-const say = (line: string): void => {
-  writeSync(1, `${line}\n`);
-};
 /** After this many refusals in a row nothing is expected to change any more. */
 const patience = 150;
 

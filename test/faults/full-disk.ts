@@ -93,7 +93,7 @@ for (let room = 0; room <= 120; room += 8) {
   }
 }
 await store.close();
-const check = await checkLedger(databasePath, said);
+const check = checkLedger(databasePath, said);
 report.problems.push(...check.problems);
 console.log(JSON.stringify({ ...report, acknowledged: said.acknowledged.size, kept: check.kept }));
 process.exit(0);

@@ -1,9 +1,13 @@
 /** Changesets that show when half of one is missing, and the check that none is. */
-import Database from 'better-sqlite3';
-import { openSqliteStore } from '../../adapters/stores/sqlite/store.ts';
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { openForWriting } from '../../adapters/stores/sqlite/connection.ts';
+import { migrate, readMigrations } from '../../adapters/stores/sqlite/migrate.ts';
+import { type DirectReader, makeReader } from '../../adapters/stores/sqlite/reader.ts';
+import { Writer } from '../../adapters/stores/sqlite/writer.ts';
 import { leafHash } from '../../src/domain/merkle.ts';
 import type { Grant } from '../../src/domain/model.ts';
-import type { Changeset, LedgerReader } from '../../src/ports/ledger.ts';
+import type { Changeset } from '../../src/ports/ledger.ts';
 import { migrationsFolder } from '../adapters/stores/sqlite/temporary-store.ts';
 import * as make from '../conformance/ledger-rows.ts';
 
@@ -47,32 +51,36 @@ export const merged = (...parts: Told[]): Told => ({
   fatal: parts.flatMap((part) => part.fatal),
 });
 
-const readAll = async (reader: LedgerReader) => {
-  const head = await reader.treeHead();
-  const entries = await reader.auditRange({}, 0, head.size, head.size + 1);
+const readAll = (reader: DirectReader) => {
+  const head = reader.treeHead();
+  const entries = reader.auditRange({}, 0, head.size, head.size + 1);
   const grants: Grant[] = [];
   for (;;) {
-    const page = await reader.grants({}, { before: grants.at(-1)?.id, limit: 1000 });
+    const page = reader.grants({}, { before: grants.at(-1)?.id, limit: 1000 });
     grants.push(...page);
     if (page.length < 1000) break;
   }
-  const used = (await reader.expiredRows(make.now, 1_000_000)).filter((row) => row.table === 'used_once');
+  const used = reader.expiredRows(make.now, 1_000_000).filter((row) => row.table === 'used_once');
   return { head, entries, grants, used: used.map((row) => row.id) };
 };
 
 /**
- * Opens what a process left behind and compares it with what the process said.
+ * Opens what a process left behind as the store does, without its threads, and compares it with what the process said.
  * @returns what is wrong, in words; and how many changesets are there
  */
-export const checkLedger = async (databasePath: string, said: Told): Promise<{ problems: string[]; kept: number }> => {
-  const store = await openSqliteStore({ databasePath, migrationsFolder, onFatal: () => undefined });
-  const { head, entries, grants, used } = await readAll(store.reader);
-  await store.close();
+export const checkLedger = (databasePath: string, said: Told): { problems: string[]; kept: number } => {
+  mkdirSync(dirname(databasePath), { recursive: true });
+  const db = openForWriting(databasePath);
+  migrate(db, readMigrations(migrationsFolder), 0);
+  // The writer compares log and tree head as it starts.
+  const { size } = new Writer(db);
+  const { head, entries, grants, used } = readAll(makeReader(db));
   const problems: string[] = [];
   const expect = (fine: boolean, what: string): void => {
     if (!fine) problems.push(what);
   };
 
+  expect(size === head.size, 'reader and writer do not see the same');
   const root = make.simpleRoot(entries.map((entry) => leafHash(entry.body)));
   expect(entries.length === head.size && Buffer.compare(root, head.root) === 0, 'the tree is not that of its entries');
   const firstOf = new Map<string, number>();
@@ -94,7 +102,6 @@ export const checkLedger = async (databasePath: string, said: Told): Promise<{ p
   }
   for (const name of firstOf.keys()) expect(said.tried.has(name), `${name} was never tried`);
 
-  const db = new Database(databasePath, { readonly: true });
   const spent = db.prepare("SELECT coalesce(sum(used), 0) FROM budget_uses WHERE id = 'all'").pluck().get();
   expect(spent === firstOf.size, `${String(spent)} were spent by ${firstOf.size} changesets`);
   const integrity = db.pragma('integrity_check', { simple: true });

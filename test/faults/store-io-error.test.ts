@@ -32,7 +32,7 @@ const endsOf = async (injections: string[], ...args: string[]): Promise<End[]> =
       const child = runInjected(one.inject, committer, one.path, 'run', ...args);
       await child.ended;
       const said = told(child.lines);
-      const { problems } = await checkLedger(one.path, said);
+      const { problems } = checkLedger(one.path, said);
       ends.push({ inject: one.inject, said, opened: child.lines.includes('open'), problems });
     }
   };
@@ -64,9 +64,9 @@ const afterFatal = (said: Told): string[] => {
   needing(canTrace, 'strace', 'a sync that fails while the log is emptied into the file loses nothing'),
   async () => {
     const ends = await endsOf(
-      [32, 33, 34, 35].map((n) => `${syncs}:error=EIO:when=${n}`),
+      [32, 33, 34].map((n) => `${syncs}:error=EIO:when=${n}`),
       '16',
-      '400',
+      '300',
       '65536',
       'close',
     );
@@ -144,5 +144,5 @@ test('a file that may not grow (ulimit -f) is never acknowledged past its limit,
   expect(said.acknowledged.size).toBeGreaterThan(10);
   expect(said.acknowledged.size).toBeLessThan(3000);
   expect(said.fatal).toHaveLength(1);
-  expect((await checkLedger(path, said)).problems).toEqual([]);
+  expect(checkLedger(path, said).problems).toEqual([]);
 });

@@ -198,6 +198,8 @@ export interface Rig {
   share(access: Access, options?: AccessOptions): Promise<Access>;
   /** What the audit log says of one connection, or of everything, oldest first. */
   audit(connection?: string): Promise<AuditItem[]>;
+  /** What the last entries of this many calls say; the agent does not wait for them, so this does. */
+  completed(access: Access, count: number): Promise<Record<string, unknown>[]>;
   close(): Promise<void>;
 }
 
@@ -227,7 +229,7 @@ export const startRig = async (options: BrokerOptions = {}): Promise<Rig> => {
     };
   };
 
-  return {
+  const rig: Rig = {
     broker,
     port: Number(new URL(broker.url).port),
     access: async (baseUrl, options = {}) => {
@@ -253,8 +255,17 @@ export const startRig = async (options: BrokerOptions = {}): Promise<Rig> => {
         cursor = `&cursor=${next}`;
       }
     },
+    completed: async (access, count) => {
+      let entries: AuditItem[] = [];
+      await eventually(async () => {
+        entries = (await rig.audit(access.connection)).filter(({ type }) => type === 'gateway.completed');
+        return entries.length >= count;
+      });
+      return entries.map(({ data }) => data);
+    },
     close: () => broker.close(),
   };
+  return rig;
 };
 
 /** Waits until something is so. @throws Error after `withinMs` */

@@ -51,9 +51,6 @@ const begin = (
   return { req, res };
 };
 
-const completed = async (access: Access): Promise<Record<string, unknown>[]> =>
-  (await rig.audit(access.connection)).filter(({ type }) => type === 'gateway.completed').map(({ data }) => data);
-
 describe('server-sent events', () => {
   const event = (n: number): string => `id: ${n}\ndata: {"n":${n},"s":"${SECRET}"}\n\n`;
   const masked = (n: number): string => event(n).replace(SECRET, '*'.repeat(SECRET.length));
@@ -233,8 +230,7 @@ describe('an agent that leaves', () => {
     await once(await within.res, 'data');
     within.req.destroy();
     await eventually(() => closed === 2);
-    await eventually(async () => (await completed(access)).length === 2);
-    for (const data of await completed(access)) expect(data).toMatchObject({ outcome: 'cut', why: 'agent_left' });
+    for (const data of await rig.completed(access, 2)) expect(data).toMatchObject({ outcome: 'cut', why: 'agent_left' });
   });
 
   test.each([
@@ -262,8 +258,7 @@ describe('an agent that leaves', () => {
     req.destroy();
     await eventually(() => broken === 1);
     expect(ended).toBe(0);
-    await eventually(async () => (await completed(access)).length === 1);
-    expect((await completed(access))[0]).toMatchObject({ outcome: 'cut', why: 'agent_left', status: null, bytes_in: 6 });
+    expect((await rig.completed(access, 1))[0]).toMatchObject({ outcome: 'cut', why: 'agent_left', status: null, bytes_in: 6 });
   });
 
   test('while its call is being recorded or waits for its turn, nothing more goes upstream', async () => {
@@ -329,7 +324,7 @@ describe('an upstream that breaks off', () => {
     await new Promise((resolve) => socket.on('close', resolve));
     expect(errors).toEqual(['ECONNRESET']);
 
-    for (const data of await completed(access)) {
+    for (const data of await rig.completed(access, 2)) {
       expect(data).toMatchObject({ outcome: 'failed', status: 200, bytes_out: 4, why: 'upstream_unavailable' });
     }
   });

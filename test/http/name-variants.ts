@@ -34,7 +34,8 @@ export const unacceptableVariants = (name: string): string[] => {
     found.add([...name].map((char, i) => ((bits >> (i % 6)) & 1 ? (upper[i] ?? char) : char)).join(''));
   }
   for (let at = 0; at <= name.length; at += 1) {
-    for (const text of [...zeroWidth, ...spaces, ...controls, ...marks, ...punctuation]) found.add(insertedAt(name, at, text));
+    for (const text of [...zeroWidth, ...spaces, ...controls, ...marks, ...punctuation])
+      found.add(insertedAt(name, at, text));
   }
   for (const [at, char] of [...name].entries()) {
     for (const other of homoglyphs[char] ?? []) found.add(replacedAt(name, at, other));

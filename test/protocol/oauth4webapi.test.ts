@@ -26,10 +26,7 @@ describe('oauth4webapi', () => {
   const served: Record<string, unknown> = {};
 
   const discover = async (issuer: URL): Promise<oauth.AuthorizationServer> =>
-    oauth.processDiscoveryResponse(
-      issuer,
-      await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...insecure }),
-    );
+    oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...insecure }));
 
   const tokensFor = async (
     parameters: Record<string, string> = {},
@@ -46,11 +43,7 @@ describe('oauth4webapi', () => {
     (await tokensFor({ resource: `${broker.url}/connections/orders`, scope })).access_token;
 
   const introspect = async (token: string): Promise<oauth.IntrospectionResponse> =>
-    oauth.processIntrospectionResponse(
-      as,
-      client,
-      await oauth.introspectionRequest(as, client, auth, token, insecure),
-    );
+    oauth.processIntrospectionResponse(as, client, await oauth.introspectionRequest(as, client, auth, token, insecure));
 
   /** What a service does with a request it receives. */
   const validate = (
@@ -58,12 +51,10 @@ describe('oauth4webapi', () => {
     audience = 'https://orders.example',
     options: Partial<oauth.ValidateJWTAccessTokenOptions> = {},
   ): Promise<oauth.JWTAccessTokenClaims> =>
-    oauth.validateJwtAccessToken(
-      as,
-      new Request('https://orders.example/list', { headers: bearer(token) }),
-      audience,
-      { ...insecure, ...options },
-    );
+    oauth.validateJwtAccessToken(as, new Request('https://orders.example/list', { headers: bearer(token) }), audience, {
+      ...insecure,
+      ...options,
+    });
 
   beforeAll(async () => {
     upstream = await listen(() => ({ ok: true }));
@@ -219,7 +210,8 @@ describe('oauth4webapi', () => {
   ])('finds the authorization server of %s from the challenge of a 401 of %s', async (resource, path) => {
     const denied = await fetch(`${broker.url}${path}`, { headers: { 'x-forwarded-for': newAddress() } });
     expect(denied.status).toBe(401);
-    const [, address = ''] = /^Bearer resource_metadata="([^"]+)"$/.exec(denied.headers.get('www-authenticate') ?? '') ?? [];
+    const [, address = ''] =
+      /^Bearer resource_metadata="([^"]+)"$/.exec(denied.headers.get('www-authenticate') ?? '') ?? [];
     const identifier = new URL(`${broker.url}${resource}`);
     const response = await oauth.resourceDiscoveryRequest(identifier, insecure);
     expect(response.url).toBe(address);
@@ -232,7 +224,9 @@ describe('oauth4webapi', () => {
 
   test('reads the challenge of a bad token', async () => {
     const url = new URL(`${broker.url}/v1/connections`);
-    await expect(oauth.protectedResourceRequest('bad', 'GET', url, undefined, undefined, insecure)).rejects.toMatchObject({
+    await expect(
+      oauth.protectedResourceRequest('bad', 'GET', url, undefined, undefined, insecure),
+    ).rejects.toMatchObject({
       status: 401,
       cause: [
         {

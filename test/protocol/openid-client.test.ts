@@ -202,7 +202,10 @@ describe('openid-client', () => {
     await jwtConnection(broker, 'named', settings);
     must(await broker.entitle('reporter', 'named', ['read']), 201);
     const config = await discovered(secret.clientId, client.ClientSecretBasic(secret.clientSecret));
-    const { access_token } = await client.clientCredentialsGrant(config, { resource: resource('named'), scope: 'read' });
+    const { access_token } = await client.clientCredentialsGrant(config, {
+      resource: resource('named'),
+      scope: 'read',
+    });
     const service = await discovered('orders-service', await signedBy(key));
     const live = await client.tokenIntrospection(service, access_token);
     expect(live).toMatchObject({ active: true, client_id: 'reporter', sub: 'reporter', scope: 'read' });

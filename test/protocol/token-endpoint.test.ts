@@ -126,7 +126,14 @@ describe('the token endpoint', () => {
       const unknown = await asReporter({ ...grantType, foo: 'bar', client_info: '1', code: 'x', refresh_token: 'x' });
       must(unknown, 200);
       const { grant_type } = grantType;
-      must(await asReporter([['grant_type', grant_type], ['audience', 'a'], ['audience', 'b']]), 200);
+      must(
+        await asReporter([
+          ['grant_type', grant_type],
+          ['audience', 'a'],
+          ['audience', 'b'],
+        ]),
+        200,
+      );
     });
 
     test('taking a parameter without a value as left out (section 3.2)', async () => {
@@ -222,7 +229,14 @@ describe('the token endpoint', () => {
       const wrong = await token(grantType, { authorization: basic('reporter', 'wrong') });
       expectError(wrong, 'invalid_client', 401);
       expect(wrong.headers.get('www-authenticate')).toBe(challenge);
-      for (const authorization of ['Basic', 'Basic ', 'Basic !!!', `Bearer ${'x'.repeat(20)}`, 'Digest username="x"', 'x']) {
+      for (const authorization of [
+        'Basic',
+        'Basic ',
+        'Basic !!!',
+        `Bearer ${'x'.repeat(20)}`,
+        'Digest username="x"',
+        'x',
+      ]) {
         const answer = await token(grantType, { authorization });
         expectError(answer, 'invalid_client', 401);
         expect(answer.headers.get('www-authenticate')).toBe(challenge);
@@ -342,7 +356,17 @@ describe('the token endpoint', () => {
 
     test('answers invalid_target when it is not a connection this agent may use, known or not (RFC 8707)', async () => {
       const bytes = new Set<string>();
-      for (const name of ['foreign', 'nothing', 'Orders', 'orders/', 'orders#x', 'orders?x', '../orders', '', '__proto__']) {
+      for (const name of [
+        'foreign',
+        'nothing',
+        'Orders',
+        'orders/',
+        'orders#x',
+        'orders?x',
+        '../orders',
+        '',
+        '__proto__',
+      ]) {
         const answer = await asking(resource(name), 'read');
         expectError(answer, 'invalid_target');
         bytes.add(answer.text);
@@ -419,7 +443,10 @@ describe('the token endpoint', () => {
       must(await broker.admin('PATCH', '/agents/sleeper', { status: 'suspended' }), 200);
       const right = { authorization: basic(sleeper.clientId, sleeper.clientSecret) };
       expectError(await token(grantType, right), 'unauthorized_client');
-      expectError(await token({ ...grantType, resource: resource('orders'), scope: 'read' }, right), 'unauthorized_client');
+      expectError(
+        await token({ ...grantType, resource: resource('orders'), scope: 'read' }, right),
+        'unauthorized_client',
+      );
       const wrong = await token(grantType, { authorization: basic(sleeper.clientId, 'wrong') });
       expectError(wrong, 'invalid_client', 401);
       expect(wrong.text).toBe(invalidClient);
@@ -440,8 +467,19 @@ describe('the token endpoint', () => {
     test('by its bytes', async () => {
       must(await broker.admin('POST', '/agents', { name: 'dormant', owner: 'team@example.com' }), 201);
       must(await broker.admin('PATCH', '/agents/dormant', { status: 'suspended' }), 200);
-      const names = ['reporter', 'poster', 'robot', 'dormant', 'nobody', 'agt_00000000000000000000000000', '__proto__', ''];
-      const inHeader = await Promise.all(names.map((name) => token(grantType, { authorization: basic(name, 'wrong') })));
+      const names = [
+        'reporter',
+        'poster',
+        'robot',
+        'dormant',
+        'nobody',
+        'agt_00000000000000000000000000',
+        '__proto__',
+        '',
+      ];
+      const inHeader = await Promise.all(
+        names.map((name) => token(grantType, { authorization: basic(name, 'wrong') })),
+      );
       expect(new Set(inHeader.map(seen)).size).toBe(1);
       const inBody = await Promise.all(
         names.map((client_id) => token({ ...grantType, client_id, client_secret: 'wrong' })),
@@ -499,7 +537,7 @@ describe('the token endpoint', () => {
     });
   });
 
-  test('refuses two Authorization headers that disagree', async () => {
+  test('refuses two Authorization headers', async () => {
     const body = formOf(grantType);
     const good = credentials().authorization;
     const lines = (...authorizations: string[]): string[] => [
@@ -512,9 +550,10 @@ describe('the token endpoint', () => {
     ];
     expect((await rawRequest(broker.url, lines(good), body)).status).toBe(200);
     const wrong = basic('reporter', 'wrong');
-    expect((await rawRequest(broker.url, lines(wrong, good), body)).status).toBe(401);
-    const { status, text } = await rawRequest(broker.url, lines(good, wrong), body);
-    expect([status, /"error":"\w+"/.exec(text)?.[0]]).toEqual([400, '"error":"invalid_request"']);
+    for (const two of [lines(good, wrong), lines(wrong, good), lines(good, good)]) {
+      const { status, text } = await rawRequest(broker.url, two, body);
+      expect([status, /"error":"\w+"/.exec(text)?.[0]]).toEqual([400, '"error":"invalid_request"']);
+    }
   });
 
   test('answers in OAuth’s own form when there are too many requests', async () => {

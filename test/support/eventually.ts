@@ -17,7 +17,9 @@ export const eventually = async <T>(
     const answer = await ask();
     if (good(answer)) return answer;
     if (performance.now() - began > withinMs) {
-      throw new Error(`not within ${withinMs} ms: ${what}; the last answer was ${JSON.stringify(answer)?.slice(0, 2000)}`);
+      throw new Error(
+        `not within ${withinMs} ms: ${what}; the last answer was ${JSON.stringify(answer)?.slice(0, 2000)}`,
+      );
     }
     await pause(10);
   }

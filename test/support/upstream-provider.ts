@@ -171,10 +171,7 @@ const provider = (variant: Variant): Provider => ({
   revoke: async ({ handle }, connection, context) =>
     done(await call(context, connection.settings['url'], 'delete', targetOf(handle), {}), 204, 404),
   renew: async ({ handle }, connection, expiresAt, context) =>
-    done(
-      await call(context, connection.settings['url'], 'renew', targetOf(handle), { expires_at: expiresAt }),
-      200,
-    ),
+    done(await call(context, connection.settings['url'], 'renew', targetOf(handle), { expires_at: expiresAt }), 200),
 });
 
 /** All three: what a broker of the tests brings beside the registry's. */

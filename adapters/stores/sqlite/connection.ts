@@ -5,9 +5,10 @@ import Database from 'better-sqlite3';
 const openPatienceMs = 30_000;
 /**
  * How long a commit waits for a foreign lock (a backup tool, a shell left open in a transaction). Short, because whoever
- * waits for the ledger is to be refused within two seconds, not kept.
+ * waits for the ledger is to be refused within two seconds, not kept; and one may wait for two batches, its own and the
+ * one before.
  */
-export const commitPatienceMs = 800;
+export const commitPatienceMs = 500;
 
 /**
  * Opens for writing: WAL and `synchronous=FULL`, both read back. better-sqlite3 compiles WAL with NORMAL as its default,

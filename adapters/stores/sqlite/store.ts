@@ -35,7 +35,7 @@ const maxBatch = 512;
 /** More than this waiting means the disk is not keeping up: refuse rather than grow. */
 const maxWaiting = 20_000;
 /** A disk that has not answered for so long is taken to hang: nobody is kept waiting for it past two seconds. */
-const patienceMs = 1_800;
+const patienceMs = 1_500;
 
 /** The changeset itself cannot be stored, now or later: a fault of the code that made it. Nothing else is affected. */
 export class MalformedChangeset extends Error {
@@ -249,6 +249,9 @@ class GroupCommit implements Ledger {
  */
 const requireStorable = (changeset: Changeset): void => {
   if (changeset.audit.length === 0) throw new MalformedChangeset('a changeset has at least one audit entry');
+  for (const entry of changeset.audit) {
+    if (typeof entry.body !== 'string') throw new MalformedChangeset('an audit entry has a body of text');
+  }
   for (const guard of changeset.guards ?? []) {
     if (guard.guard === 'unfenced' && !Number.isSafeInteger(guard.since)) {
       throw new MalformedChangeset(`a fence cannot be newer than ${guard.since}`);

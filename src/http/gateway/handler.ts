@@ -12,12 +12,16 @@ import { Forwarding } from './forwarding.ts';
 import { framingFault } from './framing.ts';
 
 /** What was asked, or why that cannot be told. */
-type Asked = { ok: true; request: Omit<CallRequest, 'token'> } | { ok: false; why: string; refused: Refused };
+type Asked =
+  | { ok: true; request: Omit<CallRequest, 'token'> }
+  /** `ends`: the connection must end with it. */
+  | { ok: false; why: string; refused: Refused; ends?: true };
 
 const asked = (req: Request): Asked => {
   const fault = framingFault(req);
   if (fault !== undefined) {
-    return { ok: false, why: fault, refused: new Refused('invalid_request', `this request is ambiguous (${fault})`) };
+    const refused = new Refused('invalid_request', `this request is ambiguous (${fault})`);
+    return { ok: false, why: fault, refused, ends: true };
   }
   const target = parseGatewayTarget(req.originalUrl);
   if (!target.ok) {
@@ -63,6 +67,8 @@ const refuse = async (edge: Edge, req: Request, res: Response, asked: RefusedReq
 
 const open = async (edge: Edge, req: Request, res: Response): Promise<Forwarding> => {
   const what = asked(req);
+  // Where framing was in doubt, what follows may be anything (RFC 9112 section 6.3).
+  if (!what.ok && what.ends) res.setHeader('Connection', 'close');
   try {
     if (!what.ok) throw what.refused;
     const request: CallRequest = { token: bearerToken(req), ...what.request };
@@ -82,17 +88,21 @@ const newest = new WeakMap<Socket, Response>();
 /**
  * Waits for its turn behind requests sent before it over the same connection: what may change something must not run
  * beside another (RFC 9112 section 9.3.2).
+ * @returns whether there is still somebody to answer
  */
-const turn = async (req: Request, res: Response): Promise<void> => {
-  const before = newest.get(req.socket);
-  newest.set(req.socket, res);
+const turn = async (req: Request, res: Response): Promise<boolean> => {
+  const { socket } = req;
+  const before = newest.get(socket);
+  newest.set(socket, res);
   if (before !== undefined && !before.closed) await once(before, 'close');
+  // The answer before may have been the last one.
+  return socket.writable;
 };
 
 export const gatewayHandler =
   (edge: Edge): RequestHandler =>
   async (req, res) => {
-    await turn(req, res);
+    if (!(await turn(req, res))) return;
     const forwarding = await open(edge, req, res);
     forwarding.start();
   };

@@ -1,25 +1,18 @@
 /**
- * A process that tries to take a lock at given moments, so that two of them try in the same instant, and says in which
- * rounds it got it. Arguments: where the locks are, the first moment (milliseconds since the epoch), how many rounds.
+ * A process that takes locks on command, so that two of them can be made to try in the same instant. Each line of input
+ * is `MOMENT PATH` (milliseconds since the epoch): it tries then, says `y` or `n` and holds what it got until the next.
  */
-import { writeSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { DataDirectoryInUse, lockDataDirectory } from '../../../../adapters/stores/sqlite/lock.ts';
+import { say } from '../../../faults/say.ts';
 
-const roundMs = 320;
-const heldMs = 300;
-const [path = '', begin = '', rounds = ''] = process.argv.slice(2);
+let release: (() => void) | undefined;
 
-/** Spins: a timer would wake the two of them at different times. */
-const until = (moment: number): void => {
+const tryAt = (moment: number, path: string): 'y' | 'n' => {
+  // Spins: a timer would wake the two of them at different times.
   while (Date.now() < moment);
-};
-
-const tryAt = (moment: number, lock: string): 'y' | 'n' => {
-  until(moment);
   try {
-    const release = lockDataDirectory(lock);
-    until(moment + heldMs);
-    release();
+    release = lockDataDirectory(path);
     return 'y';
   } catch (error) {
     if (error instanceof DataDirectoryInUse) return 'n';
@@ -27,7 +20,10 @@ const tryAt = (moment: number, lock: string): 'y' | 'n' => {
   }
 };
 
-const answers = Array.from({ length: Number(rounds) }, (_, i) =>
-  tryAt(Number(begin) + i * roundMs, `${path}-${i}.lock`),
-);
-writeSync(1, `got ${answers.join('')}\n`);
+say('ready');
+createInterface({ input: process.stdin }).on('line', (line) => {
+  release?.();
+  release = undefined;
+  const [moment = '', path = ''] = line.split(' ');
+  say(`${path} ${tryAt(Number(moment), path)}`);
+});

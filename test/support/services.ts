@@ -1,0 +1,49 @@
+/** The services without the HTTP edge, over a real store: for what cannot be asked for over HTTP yet. */
+import { join } from 'node:path';
+import { makeRootKey, openLocalKms } from '../../adapters/kms/local.ts';
+import { providers } from '../../adapters/registry.ts';
+import { openSqliteStore } from '../../adapters/stores/sqlite/store.ts';
+import { systemClock, systemEntropy } from '../../adapters/system.ts';
+import type { Provider } from '../../src/ports/provider.ts';
+import { initialise } from '../../src/services/initialise.ts';
+import { Keyring } from '../../src/services/keyring.ts';
+import type { CoreWithSecrets } from '../../src/services/provider-context.ts';
+import { OpenedSecrets } from '../../src/services/secrets.ts';
+import { SigningKeys } from '../../src/services/signing-keys.ts';
+import { State } from '../../src/services/state.ts';
+import { temporaryDir } from './broker.ts';
+
+const nowhere = (): void => undefined;
+
+/** Opens everything in a directory of its own, initialised and unsealed. */
+export const openServices = async (
+  extraProviders: readonly Provider[] = [],
+): Promise<{ core: CoreWithSecrets; close(): Promise<void> }> => {
+  const folder = temporaryDir();
+  const store = await openSqliteStore({
+    databasePath: join(folder, 'warder.db'),
+    migrationsFolder: join(import.meta.dirname, '../../migrations/sqlite'),
+    onFatal: nowhere,
+  });
+  const clock = systemClock(0);
+  makeRootKey(join(folder, 'root.key'));
+  const kms = openLocalKms(join(folder, 'root.key'));
+  await initialise({ clock, kms, ledger: store.ledger, entropy: systemEntropy }, undefined);
+  const state = new State(await store.reader.snapshot(), store.ledger, store.reader);
+  const keyring = new Keyring(kms, clock, Number.POSITIVE_INFINITY);
+  await keyring.unseal(state.keyEncryptionKeys.all());
+  const core: CoreWithSecrets = {
+    clock,
+    entropy: systemEntropy,
+    ledger: store.ledger,
+    reader: store.reader,
+    state,
+    keyring,
+    signingKeys: new SigningKeys(keyring, state, clock),
+    secrets: new OpenedSecrets(keyring),
+    providers: new Map([...providers, ...extraProviders.map((one) => [one.type, one] as const)]),
+    issuer: 'http://127.0.0.1:7300',
+    log: { debug: nowhere, info: nowhere, warn: nowhere, error: nowhere },
+  };
+  return { core, close: () => store.close() };
+};
