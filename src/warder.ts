@@ -148,6 +148,16 @@ const closeServer = async (server: Server): Promise<void> => {
   clearTimeout(timer);
 };
 
+/** An issuer may have a path: what is advertised below it is answered, whether or not a proxy cut the path off. */
+const belowIssuerPath = (issuer: string, listener: RequestListener): RequestListener => {
+  const { pathname } = new URL(issuer);
+  if (pathname === '/') return listener;
+  return (req, res) => {
+    if (req.url?.startsWith(`${pathname}/`)) req.url = req.url.slice(pathname.length);
+    listener(req, res);
+  };
+};
+
 /** A server whose address can be taken before there is somebody to answer. */
 const makeServer = (options: ServerOptions): { server: Server; serve(listener: RequestListener): void } => {
   let answer: RequestListener = (_req, res) => {
@@ -237,7 +247,7 @@ const startWith = async (
   const sealed = await keyring.unseal(state.keyEncryptionKeys.all());
   if (sealed.sealed) log.error({ kms: kms.name, why: sealed.why }, 'starting sealed');
 
-  edgeServer.serve(createApp(edge, { trustProxy: config.trustProxy }));
+  edgeServer.serve(belowIssuerPath(config.publicUrl, createApp(edge, { trustProxy: config.trustProxy })));
   metricsServer?.serve(createMetricsApp(edge));
   drain.start();
   maintenance.start();

@@ -98,7 +98,7 @@ const readRootKey = (path: string): Buffer => {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : 'unknown';
     throw new KmsUnavailable(`the root key cannot be read (${code})`);
   }
   const key = Buffer.from(text.trim(), 'base64');

@@ -36,19 +36,26 @@ export interface Refusal {
   code: RefusalCode;
   detail: string;
   retryAfterSeconds?: number;
+  /** For `scope_not_allowed`: the scopes it would take, named in the challenge (RFC 6750 section 3.1). */
+  scopes?: readonly string[];
 }
 
 /** The one exception of services: carries a refusal to the edge, where the error map knows what to do with it. */
 export class Refused extends Error {
   readonly refusal: Refusal;
 
-  constructor(code: RefusalCode, detail: string, options: { retryAfterSeconds?: number; cause?: unknown } = {}) {
+  constructor(
+    code: RefusalCode,
+    detail: string,
+    options: Pick<Refusal, 'retryAfterSeconds' | 'scopes'> & { cause?: unknown } = {},
+  ) {
     super(`${code}: ${detail}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'Refused';
     this.refusal = {
       code,
       detail,
       ...(options.retryAfterSeconds === undefined ? {} : { retryAfterSeconds: options.retryAfterSeconds }),
+      ...(options.scopes === undefined ? {} : { scopes: options.scopes }),
     };
   }
 }

@@ -48,7 +48,9 @@ export const challenge = (req: Request, res: Response, issuer: string, resource:
     if (/^Bearer\b/i.test(req.headers.authorization ?? '')) parts.unshift('error="invalid_token"');
     res.setHeader('WWW-Authenticate', `Bearer ${parts.join(', ')}`);
   } else if (code === 'scope_not_allowed') {
-    parts.unshift('error="insufficient_scope"');
+    // Which scopes it would take (section 3.1); where none would do, a client must not be sent to ask for more.
+    const { scopes = [] } = error.refusal;
+    if (scopes.length > 0) parts.unshift('error="insufficient_scope"', `scope="${scopes.join(' ')}"`);
     res.setHeader('WWW-Authenticate', `Bearer ${parts.join(', ')}`);
   }
 };

@@ -66,9 +66,16 @@ export const listAudit = async (
   before: number | undefined,
   limit: number,
 ): Promise<{ items: AuditEntryView[]; next: number | null }> => {
-  const found = await core.reader.audit(filter, { before, limit: limit + 1 });
+  const found = await core.reader.audit(await narrowed(core, filter), { before, limit: limit + 1 });
   const items = found.slice(0, limit).map(viewOf);
   return { items, next: found.length > limit ? (items.at(-1)?.seq ?? null) : null };
+};
+
+/** An entry of a grant is also one of its agent, and not older than the grant: that is what there is an index for. */
+const narrowed = async (core: Core, filter: AuditFilter): Promise<AuditFilter> => {
+  const grant = filter.grant_id === undefined ? undefined : await core.state.grants.get(filter.grant_id);
+  if (!grant || filter.agent_id !== undefined) return filter;
+  return { ...filter, agent_id: grant.agent_id, from: Math.max(filter.from ?? 0, grant.issued_at) };
 };
 
 const exportPage = 2000;

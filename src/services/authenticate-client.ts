@@ -131,7 +131,8 @@ export class ClientAuthenticator {
     }
     const { payload, protectedHeader } = result;
     const { typ } = protectedHeader;
-    if (typ !== undefined && !assertionTypes.has(typ.toLowerCase())) throw new Error(`typ ${typ} is another token`);
+    if (typ !== undefined && !assertionTypes.has(typ.toLowerCase().replace(/^application\//, '')))
+      throw new Error(`typ ${typ} is another token`);
     if (Array.isArray(payload.aud) && payload.aud.length !== 1) throw new Error('more than one audience');
     const seconds = Math.floor(now / 1000);
     if (Number(payload.exp) > seconds + longestAssertionSeconds + skewSeconds) throw new Error('exp is too far away');

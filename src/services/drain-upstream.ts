@@ -223,7 +223,7 @@ export class UpstreamDrain {
 
   /** @returns how it ended upstream, or undefined while there are tries left */
   async #try(grant: Grant): Promise<{ failure?: string } | undefined> {
-    const revoked = await revokeUpstream(this.#core, grant, drainer, this.#stop.signal);
+    const revoked = await revokeUpstream(this.#core, grant, drainer, { stop: this.#stop.signal });
     if (revoked.how === 'later') return undefined;
     const tries = (this.#failed.get(grant.id)?.tries ?? 0) + 1;
     if (revoked.how === 'gone' || tries >= this.#patience.tries) {

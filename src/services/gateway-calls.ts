@@ -37,17 +37,6 @@ export interface Holder {
   agent: Agent | undefined;
 }
 
-/** The granted scopes do not cover the request. */
-export class ScopeNotAllowed extends Refused {
-  /** Scopes of the connection that would. */
-  readonly sufficient: readonly string[];
-
-  constructor(method: string, sufficient: readonly string[]) {
-    super('scope_not_allowed', `no rule of the granted scopes allows ${method} on this path`);
-    this.sufficient = sufficient;
-  }
-}
-
 /** What a gateway call that may go ahead needs. */
 export interface OpenCall {
   /** As it is now: a renewal while the call runs replaces it. */
@@ -146,7 +135,11 @@ export class GatewayCalls {
     const allowed = grant.scopes.some((scope) =>
       prepared.rules.get(scope)?.some((rule) => matches(rule, request.method, request.path)),
     );
-    if (!allowed) throw new ScopeNotAllowed(request.method, sufficientScopes(prepared.rules, request));
+    if (!allowed) {
+      throw new Refused('scope_not_allowed', `no rule of the granted scopes allows ${request.method} on this path`, {
+        scopes: sufficientScopes(prepared.rules, request),
+      });
+    }
     const { inject } = prepared.target;
     if (inject.in === 'query' && namesParameter(request.query, inject.name)) {
       throw new Refused('invalid_request', 'this query parameter carries the secret; leave it out');

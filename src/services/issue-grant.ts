@@ -86,7 +86,10 @@ const attemptIssue = async (
   // 3. Decide. Pure: the same facts give the same answer.
   const now = core.clock.now();
   const decision = decide(agent, connection, entitlements, offered, request, now);
-  if (decision.outcome === 'deny') throw new Refused(decision.code, decision.detail);
+  if (decision.outcome === 'deny') {
+    const scopes = decision.code === 'scope_not_allowed' ? { scopes: request.scopes } : {};
+    throw new Refused(decision.code, decision.detail, scopes);
+  }
   if (decision.outcome === 'needs_approval' || !connection || !provider) {
     throw new Refused('approval_denied', 'this entitlement needs an approval, and nobody can give one here');
   }
@@ -124,7 +127,7 @@ const attemptIssue = async (
   // 5. Mint. The only step that touches the outside world.
   const handed = providerContext(core, grant, connection, caller);
   const undo = (why: string, handle: Handle | null, mayAppear = false) =>
-    undoIntended(core, grant.id, caller, { why, handle, mayAppear });
+    undoIntended(core, grant.id, caller, { why, connection, handle, mayAppear });
   let minted: Minted;
   try {
     const minting = provider.mint(mintRequest(grant, agent, connection), plan, handed.context);

@@ -81,13 +81,15 @@ export class SigningKeys {
    */
   async signJwt(claims: Record<string, unknown>): Promise<string> {
     const row = this.#row('jwt');
-    if (this.#jwt?.id !== row.id) {
-      this.#jwt = { id: row.id, key: await importJWK(this.#open(row), row.algorithm) };
-    }
     this.#keyring.requireUnsealed();
-    return new SignJWT(claims)
-      .setProtectedHeader({ alg: row.algorithm, typ: 'at+jwt', kid: row.id })
-      .sign(this.#jwt.key);
+    let held = this.#jwt;
+    if (held?.id !== row.id) {
+      held = { id: row.id, key: await importJWK(this.#open(row), row.algorithm) };
+      // Sealed while it was opened: then it is not kept.
+      this.#keyring.requireUnsealed();
+      this.#jwt = held;
+    }
+    return new SignJWT(claims).setProtectedHeader({ alg: row.algorithm, typ: 'at+jwt', kid: row.id }).sign(held.key);
   }
 
   /**

@@ -2,7 +2,7 @@
  * Undo: what was intended and did not become a grant is taken back upstream, then marked aborted. The live path, the
  * drain and the start after a crash run this same code.
  */
-import type { Grant } from '../domain/model.ts';
+import type { Connection, Grant } from '../domain/model.ts';
 import type { Handle } from '../ports/provider.ts';
 import { type Caller, commit, record } from './core.ts';
 import { type CoreWithSecrets, inTime, providerContext } from './provider-context.ts';
@@ -12,15 +12,16 @@ export type Revoked = { how: 'gone' } | { how: 'failed'; why: string } | { how: 
 
 /**
  * Revokes a grant's artefact at its provider: one try.
- * @param stop ends the try before its time
+ * @param options `stop` ends the try before its time; `connection` is the row to use when it was deleted meanwhile
  */
 export const revokeUpstream = async (
   core: CoreWithSecrets,
   grant: Grant,
   caller: Caller,
-  stop?: AbortSignal,
+  options: { stop?: AbortSignal; connection?: Connection } = {},
 ): Promise<Revoked> => {
-  const connection = core.state.connections.get(grant.connection_id);
+  const { stop } = options;
+  const connection = core.state.connections.get(grant.connection_id) ?? options.connection;
   const provider = core.providers.get(grant.provider);
   if (!connection || !provider) return { how: 'failed', why: 'its connection or provider is gone' };
   const notNow = (): boolean => stop?.aborted === true || core.keyring.state().sealed;
@@ -83,17 +84,18 @@ export const grantNames = (core: CoreWithSecrets, grant: Grant) => ({
 /**
  * Undoes an intent while an agent waits: one try. What that does not end is left as intended, and the drain goes on
  * with it when this process no longer issues it.
- * @param handle a better handle than the recorded one, when minting returned it and it was not settled
+ * @param undo `handle` is a better one than the recorded, when minting returned it and it was not settled;
+ * `connection` the row it was minted with
  */
 export const undoIntended = async (
   core: CoreWithSecrets,
   grantId: string,
   caller: Caller,
-  undo: { why: string; handle?: Handle | null; mayAppear?: boolean },
+  undo: { why: string; connection: Connection; handle?: Handle | null; mayAppear?: boolean },
 ): Promise<void> => {
   const found = await core.state.grants.get(grantId);
   if (found?.status !== 'intended') return;
   const grant = undo.handle ? { ...found, handle: undo.handle } : found;
-  const revoked = await revokeUpstream(core, grant, caller);
+  const revoked = await revokeUpstream(core, grant, caller, { connection: undo.connection });
   if (revoked.how === 'gone') await recordUndone(core, grant, caller, undo);
 };

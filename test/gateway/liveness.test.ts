@@ -101,7 +101,7 @@ const remove = async (path: string): Promise<void> => {
 };
 
 /** A machine under load needs this long to let the news through to both ends of a socket. */
-const atOnceMs = 1_000;
+const atOnceMs = 1_500;
 
 /** Status and code of the next call after each way of dying, and why the running ones were cut. */
 const killers: [string, (access: Access) => Promise<void>, number, string][] = [

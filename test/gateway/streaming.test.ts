@@ -64,13 +64,15 @@ describe('server-sent events', () => {
       text += chunk.toString();
     });
     const write = send();
-    for (let n = 1; n <= 30; n++) {
+    const delays: number[] = [];
+    for (let n = 1; n <= 31; n++) {
       const from = performance.now();
       write(event(n));
       await eventually(() => text.endsWith(masked(n)));
-      // Far below any timer that would gather pieces, far above what a busy machine needs.
-      expect(performance.now() - from).toBeLessThan(400);
+      delays.push(performance.now() - from);
     }
+    // The one in the middle: a busy machine may be late now and then, a timer that gathers pieces always is.
+    expect(delays.sort((a, b) => a - b)[15]).toBeLessThan(150);
     req.destroy();
   };
 

@@ -144,8 +144,7 @@ describe('a bearer token', () => {
     expect(challengeOf(asked)).toMatch(/^Bearer error="insufficient_scope"/);
   });
 
-  // ../shared/standards.md wants it; nothing carries the scope to the challenge yet. Remove `failing` with the gap.
-  test.failing('that reaches less than is asked is told the scope that would do (section 3)', async () => {
+  test('that reaches less than is asked is told the scope that would do (section 3)', async () => {
     const through = await answerTo(`${broker.url}/gateway/stripe/v1/x`, { method: 'POST', headers: bearer(gateway) });
     expect(challengeOf(through)).toContain('scope="write"');
     const asked = await answerTo(`${broker.url}/v1/grants`, {

@@ -54,4 +54,7 @@ export const openForReading = (path: string): Database.Database => {
 
 /** @returns SQLite's extended result code (`SQLITE_FULL`, `SQLITE_CONSTRAINT_UNIQUE` …), or `UNKNOWN` for other errors */
 export const codeOf = (error: unknown): string =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'UNKNOWN';
+  // Not `instanceof Error`: the native module keeps the error class of whichever context loaded it first.
+  typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : 'UNKNOWN';

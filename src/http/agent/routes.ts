@@ -193,9 +193,12 @@ export const agentRoutes = (edge: Edge): Router => {
   );
   methods('/grants/:id/renew', 'POST');
 
-  router.use((_req, _res) => {
-    throw new Refused('not_found', 'there is no such route');
-  });
+  // After authentication, so that a stranger is told how to authenticate and not what exists.
+  router.use(
+    asAgent(edge, undefined, async () => {
+      throw new Refused('not_found', 'there is no such route');
+    }),
+  );
   router.use(challengeHandler(edge));
   return router;
 };

@@ -5,8 +5,8 @@ import type { Request, RequestHandler, Response } from 'express';
 import { parseGatewayTarget } from '../../domain/gateway-path.ts';
 import { holdsWarderToken } from '../../domain/gateway-query.ts';
 import { Refused } from '../../domain/refusals.ts';
-import { type CallRequest, type RefusedRequest, ScopeNotAllowed } from '../../services/gateway-calls.ts';
-import { bearerToken, challenge, resourceMetadataUrl } from '../bearer.ts';
+import type { CallRequest, RefusedRequest } from '../../services/gateway-calls.ts';
+import { bearerToken, challenge } from '../bearer.ts';
 import { addressOf, type Edge, requestId } from '../edge.ts';
 import { Forwarding } from './forwarding.ts';
 import { framingFault } from './framing.ts';
@@ -24,6 +24,10 @@ const asked = (req: Request): Asked => {
     return { ok: false, why: fault, refused, ends: true };
   }
   const target = parseGatewayTarget(req.originalUrl);
+  if (!target.ok && target.why === 'not_gateway') {
+    // The resource itself, as a client of RFC 9728 asks for it: it learns where to get a token.
+    return { ok: false, why: target.why, refused: new Refused('unauthenticated', 'name a connection and a path') };
+  }
   if (!target.ok) {
     const detail = `this path could be read in more than one way (${target.why}); it is not sent`;
     return { ok: false, why: target.why, refused: new Refused('invalid_request', detail) };
@@ -46,15 +50,6 @@ const tokenOrNothing = (req: Request): string | undefined => {
   }
 };
 
-const setChallenge = (edge: Edge, req: Request, res: Response, error: Refused): void => {
-  challenge(req, res, edge.core.issuer, '/gateway', error);
-  if (!(error instanceof ScopeNotAllowed)) return;
-  // RFC 6750 section 3.1: which scopes it would take; without `error` where no scope would do.
-  const metadata = `resource_metadata="${resourceMetadataUrl(edge.core.issuer, '/gateway')}"`;
-  const needed = `error="insufficient_scope", scope="${error.sufficient.join(' ')}", `;
-  res.setHeader('WWW-Authenticate', `Bearer ${error.sufficient.length === 0 ? '' : needed}${metadata}`);
-};
-
 /** Records a refusal and says what would help. @throws Refused `rate_limited`, `ledger_unavailable` */
 const refuse = async (edge: Edge, req: Request, res: Response, asked: RefusedRequest, error: Refused) => {
   if (error.refusal.code === 'ledger_unavailable') return;
@@ -62,7 +57,7 @@ const refuse = async (edge: Edge, req: Request, res: Response, asked: RefusedReq
   // A stranger's guesses are limited before they are recorded, or he could fill the ledger.
   if (!holder) await edge.limits.failed(addressOf(req));
   await edge.calls.recordRefusal(holder, asked, { requestId: requestId(req), address: addressOf(req) }, error);
-  setChallenge(edge, req, res, error);
+  challenge(req, res, edge.core.issuer, '/gateway', error);
 };
 
 const open = async (edge: Edge, req: Request, res: Response): Promise<Forwarding> => {

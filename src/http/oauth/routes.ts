@@ -3,7 +3,7 @@ import { type ErrorRequestHandler, type Request, type RequestHandler, type Respo
 import type { Agent } from '../../domain/model.ts';
 import { assertionAlgorithms } from '../../domain/model.ts';
 import { type RefusalCode, Refused } from '../../domain/refusals.ts';
-import type { Caller } from '../../services/core.ts';
+import { type Caller, commit, record } from '../../services/core.ts';
 import { introspect, revokeByClient } from '../../services/introspect.ts';
 import { issueAgentToken } from '../../services/issue-agent-token.ts';
 import { issueGrant } from '../../services/issue-grant.ts';
@@ -91,9 +91,9 @@ const connectionOf = (issuer: string, resources: string[]): string => {
 };
 
 const issueForResource = async (edge: Edge, req: Request, form: Form, agent: Agent): Promise<object> => {
+  const connection = connectionOf(edge.core.issuer, form.all('resource'));
   const scopes = (form.get('scope') ?? '').split(' ').filter((scope) => scope !== '');
   if (scopes.length === 0) throw new OAuthError('invalid_scope', 'name the scopes the grant shall have');
-  const connection = connectionOf(edge.core.issuer, form.all('resource'));
   const issued = await issueGrant(edge.core, { agent, connection, scopes, bearerOnly: true }, callerOf(req, agent));
   const granted = issued.grant.scopes;
   return {
@@ -110,22 +110,52 @@ const tokenEndpoint =
   async (req, res) => {
     const form = await readForm(req);
     const agent = await authenticateClient(edge, req, form);
-    const asked = form.get('grant_type');
-    if (asked === undefined) throw new OAuthError('invalid_request', 'grant_type is missing');
-    if (asked !== grantType) throw new OAuthError('unsupported_grant_type', `only ${grantType} is supported`);
+    const resources = form.all('resource');
+    // The agent API is a resource too (RFC 9728): its token is the agent's own.
+    const own = resources.length === 0 || (resources.length === 1 && resources[0] === `${edge.core.issuer}/v1`);
     let body: object;
-    if (form.all('resource').length > 0) {
-      body = await issueForResource(edge, req, form, agent);
-    } else {
-      if (form.get('scope') !== undefined) {
-        throw new OAuthError('invalid_scope', 'scopes belong to a resource: name it with the resource parameter');
-      }
-      const issued = await issueAgentToken(edge.core, agent, callerOf(req, agent));
-      body = { access_token: issued.token, token_type: 'Bearer', expires_in: issued.expiresInSeconds };
+    try {
+      requireGrantType(form);
+      body = own ? await issueOwnToken(edge, req, form, agent) : await issueForResource(edge, req, form, agent);
+    } catch (error) {
+      // Issuing a grant records its own refusals, with what was asked for.
+      if (own || error instanceof OAuthError) await recordTokenRefusal(edge, req, agent, error);
+      throw error;
     }
     noStore(res);
     sendJson(res, 200, body);
   };
+
+const requireGrantType = (form: Form): void => {
+  const asked = form.get('grant_type');
+  if (asked === undefined) throw new OAuthError('invalid_request', 'grant_type is missing');
+  if (asked !== grantType) throw new OAuthError('unsupported_grant_type', `only ${grantType} is supported`);
+};
+
+const issueOwnToken = async (edge: Edge, req: Request, form: Form, agent: Agent): Promise<object> => {
+  if (form.get('scope') !== undefined) {
+    throw new OAuthError('invalid_scope', 'scopes belong to a connection: name it with the resource parameter');
+  }
+  const issued = await issueAgentToken(edge.core, agent, callerOf(req, agent));
+  return { access_token: issued.token, token_type: 'Bearer', expires_in: issued.expiresInSeconds };
+};
+
+/** What was refused to somebody known leaves a record; the ledger's own trouble cannot. */
+const recordTokenRefusal = async (edge: Edge, req: Request, agent: Agent, error: unknown): Promise<void> => {
+  const { code } = toOAuthError(error);
+  if (refusalOf(error).code === 'ledger_unavailable') return;
+  await commit(edge.core, {
+    writes: [],
+    audit: [
+      record(edge.core, callerOf(req, agent), {
+        type: 'token.refused',
+        outcome: 'refused',
+        agent: { id: agent.id, name: agent.name },
+        data: { code },
+      }),
+    ],
+  });
+};
 
 const tokenOf = (form: Form): string => {
   const token = form.get('token');

@@ -138,6 +138,15 @@ test('a foreign lock on the database is a refusal within two seconds, and passes
   expect(fatal).toEqual([]);
 });
 
+test('a process that was busy itself does not take the disk to hang', async () => {
+  const { store } = await open();
+  const commits = [0, 1, 2].map(() => store.ledger.commit(changeset()));
+  const until = performance.now() + 2500;
+  while (performance.now() < until);
+  expect((await Promise.all(commits)).map((result) => result.ok)).toEqual([true, true, true]);
+  expect(store.ledger.trouble()).toBeUndefined();
+});
+
 test('a database that somebody else has written to is not written on', async () => {
   const { store, databasePath, fatal } = await open();
   await accept(store.ledger, changeset());
