@@ -64,6 +64,7 @@ const oidc = async () => {
       {
         client_id: 'bench',
         client_secret: 'bench-secret-bench-secret-bench-secret',
+        id_token_signed_response_alg: 'ES256',
         grant_types: ['client_credentials'],
         redirect_uris: [],
         response_types: [],

@@ -74,7 +74,7 @@ export const decide = (
 ): Decision => {
   if (agent.status !== 'active') return deny('agent_suspended', 'this agent is suspended');
   const standing = entitlements.filter((entitlement) => inForce(entitlement, now));
-  if (!connection || connection.status !== 'active' || standing.length === 0) return notEntitled;
+  if (connection?.status !== 'active' || standing.length === 0) return notEntitled;
   const covering = standing.filter((entitlement) =>
     request.scopes.every((scope) => entitlement.scopes.includes(scope) && offered.includes(scope)),
   );

@@ -36,7 +36,9 @@ export type Guard =
   /** The row exists and still has this version. */
   | { guard: 'unchanged'; table: TableName; id: string; version: number }
   /** No fence newer than `since` matches. */
-  | { guard: 'unfenced'; since: number; facts: FenceFacts };
+  | { guard: 'unfenced'; since: number; facts: FenceFacts }
+  /** No grant of this connection has anything upstream, or an intent to. */
+  | { guard: 'nothing_upstream'; connection_id: string };
 
 type Insert = { [T in TableName]: { write: 'insert'; table: T; row: Tables[T] } }[TableName];
 type Update = {

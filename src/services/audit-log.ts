@@ -88,13 +88,14 @@ const isEmpty = (filter: AuditFilter): boolean => Object.values(filter).every((v
  */
 export async function* exportAudit(core: Core, format: 'jsonl' | 'csv', filter: AuditFilter): AsyncGenerator<string> {
   const whole = format === 'jsonl' && isEmpty(filter);
+  const wanted = await narrowed(core, filter);
   const signed = whole ? await checkpoint(core) : undefined;
   const size = signed?.size ?? (await core.reader.treeHead()).size;
   if (format === 'csv') {
     yield csvLine(['seq', 'time', 'type', 'outcome', 'actor', 'agent', 'connection', 'grant', 'request_id', 'data']);
   }
   for (let from = 0; from < size; ) {
-    const page = await core.reader.auditRange(filter, from, size, exportPage);
+    const page = await core.reader.auditRange(wanted, from, size, exportPage);
     const last = page.at(-1);
     if (!last) break;
     yield page.map(format === 'csv' ? csvOf : jsonlOf).join('');

@@ -209,6 +209,8 @@ export const prepareConnectionDeletion = (
 ): Change => {
   const fence = accompanyingFence(core, { connection: connection.id }, 'connection deleted', operator);
   return {
+    // A grant may be issued between the look and the commit; without its connection nobody could clean it up.
+    guards: [{ guard: 'nothing_upstream', connection_id: connection.id }],
     writes: [
       ...fence.writes,
       { write: 'delete', table: 'connections', id: connection.id, from: { version: connection.version } },

@@ -125,9 +125,7 @@ const commitFence = async (
         }),
       ),
     ];
-    const agent = request.selector.agent === undefined ? undefined : core.state.agents.get(request.selector.agent);
-    const connection =
-      request.selector.connection === undefined ? undefined : core.state.connections.get(request.selector.connection);
+    const { agent, connection } = await named(core, request.selector);
     const audit: Changeset['audit'] = [
       record(core, caller, {
         type: 'revocation.created',
@@ -148,6 +146,15 @@ const commitFence = async (
     if (result.ok) return result.seq;
     if (result.why !== 'changed' || result.table !== 'agents') throw new Refused('conflict', 'the revocation collided');
   }
+};
+
+/** Whom and what a selector names, directly or by a grant: what the record is found by. */
+const named = async (core: Core, selector: Selector) => {
+  const grant = selector.grant === undefined ? undefined : await core.state.grants.get(selector.grant);
+  return {
+    agent: core.state.agents.get(selector.agent ?? grant?.agent_id ?? ''),
+    connection: core.state.connections.get(selector.connection ?? grant?.connection_id ?? ''),
+  };
 };
 
 /** The write every kind of taking back has in common. */

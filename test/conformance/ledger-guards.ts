@@ -93,6 +93,21 @@ export const guardTests = (open: make.OpenLedger): void => {
     expect(await guarded(broken, holds)).toMatchObject({ ok: false, id: 'agt_none' });
   });
 
+  test('“nothing_upstream” refuses while a grant of the connection is intended or live upstream', async () => {
+    const grant = make.grant({ connection_id: make.id('con'), status: 'intended', upstream: 'live' });
+    const clear: Guard = { guard: 'nothing_upstream', connection_id: grant.connection_id };
+    const refused = { ok: false, why: 'changed', table: 'grants', id: grant.id };
+    await accept(store.ledger, changeset(insert('grants', make.grant({ upstream: 'live' }))));
+    await accept(store.ledger, changeset(insert('grants', make.grant({ connection_id: grant.connection_id }))));
+    expect((await guarded(clear)).ok).toBe(true);
+    await accept(store.ledger, changeset(insert('grants', grant)));
+    expect(await guarded(clear)).toEqual(refused);
+    await accept(store.ledger, changeset(update('grants', grant.id, { status: 'active' })));
+    expect(await guarded(clear)).toEqual(refused);
+    await accept(store.ledger, changeset(update('grants', grant.id, { status: 'revoked', upstream: 'gone' })));
+    expect((await guarded(clear)).ok).toBe(true);
+  });
+
   describe('“unfenced”', () => {
     /** The answer to facts that were decided on just before the fence. */
     const against = async (selector: Selector, facts: FenceFacts): Promise<boolean> => {

@@ -279,9 +279,10 @@ test('a revocation works while Warder is sealed, and cleans up upstream when it 
 
   renameSync(`${key}.away`, key);
   expect(await completed(second, id)).toMatchObject({
-    grants: 2,
+    grants: 3,
     upstream: { pending: 0, revoked: 2, unrevocable: 0 },
   });
+  expect(await use()).toBe('revoked');
   expect(await upstream.accounts()).toEqual([]);
 });
 

@@ -99,6 +99,21 @@ export class Statements {
     return statement.pluck().get(id);
   }
 
+  /** @returns the id of a grant of this connection that has something upstream, or undefined when there is none */
+  upstreamGrant(connectionId: string): unknown {
+    // An intent counts: `upstream` is set with it. The literal is what lets the partial index answer.
+    const statement = this.#statement('upstream', () =>
+      compiler
+        .selectFrom('grants')
+        .select('id')
+        .where('upstream', '=', sql.lit('live'))
+        .where('connection_id', '=', '')
+        .limit(sql.lit(1))
+        .compile(),
+    );
+    return statement.pluck().get(connectionId);
+  }
+
   #statement(shape: string, compile: () => CompiledQuery): Database.Statement<SqlValue[]> {
     const known = this.#prepared.get(shape);
     if (known) return known;

@@ -167,6 +167,11 @@ export class Writer {
       }
       return;
     }
+    if (guard.guard === 'nothing_upstream') {
+      const found = this.#statements.upstreamGrant(guard.connection_id);
+      if (found !== undefined) throw new Refusal({ why: 'changed', table: 'grants', id: String(found) });
+      return;
+    }
     if (this.#newestFence <= guard.since) return;
     for (const row of this.#fencesSince.all(guard.since)) {
       const fence: Fence = fromSql('fences', row as Record<string, unknown>);
