@@ -102,7 +102,9 @@ const readRootKey = (path: string): Buffer => {
     throw new KmsUnavailable(`the root key cannot be read (${code})`);
   }
   const key = Buffer.from(text.trim(), 'base64');
-  if (key.length !== keyBytes) throw new KmsRefused(`the root key is not ${keyBytes} bytes in base64`);
+  // Decoding skips and stops at what is no base64: a file of two keys, or a broken one, would pass for one key.
+  if (key.length !== keyBytes || key.toString('base64') !== text.trim())
+    throw new KmsRefused(`the root key is not ${keyBytes} bytes in base64`);
   return key;
 };
 

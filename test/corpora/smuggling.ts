@@ -56,8 +56,21 @@ const codings = [
   ...['xchunked', 'chunkedx', 'chunk', 'x', 'gzip', 'identity', 'identity, chunked', 'chunked, identity'],
   ...['chunked, chunked', 'chunked,chunked', 'gzip, chunked', 'chunked, gzip', 'deflate, chunked', 'chunked;q=1'],
   ...['"chunked"', "'chunked'", 'chunked;', ';chunked', 'chunked\x0b', '\x0bchunked', 'chunked\x00', '\x00chunked'],
-  ...['chun\x00ked', 'chunked\x7f', 'chunked\x80', '\xa0chunked', 'ch\u00fcnked', 'chunked \x0c', 'true', '', '\t', ','],
-].map((coding) => refused(`Transfer-Encoding: ${JSON.stringify(coding)}`, withFields(`Transfer-Encoding: ${coding}\r\n`)));
+  ...[
+    'chun\x00ked',
+    'chunked\x7f',
+    'chunked\x80',
+    '\xa0chunked',
+    'ch\u00fcnked',
+    'chunked \x0c',
+    'true',
+    '',
+    '\t',
+    ',',
+  ],
+].map((coding) =>
+  refused(`Transfer-Encoding: ${JSON.stringify(coding)}`, withFields(`Transfer-Encoding: ${coding}\r\n`)),
+);
 
 const codingSpellings = [
   passes('CHUNKED', `${START}Transfer-Encoding: CHUNKED\r\n\r\n2\r\nhi\r\n${LAST}`),
@@ -67,7 +80,10 @@ const codingSpellings = [
   refused('a tab before the colon', withFields('Transfer-Encoding\t: chunked\r\n')),
   refused('a blank within the name', withFields('Transfer Encoding: chunked\r\n')),
   refused('a NUL within the name', withFields('Transfer-Enco\x00ding: chunked\r\n')),
-  refused('a blank before the first field', `POST {P} HTTP/1.1\r\n Transfer-Encoding: chunked\r\nHost: x\r\n{A}\r\n\r\n${LAST}${NEXT}`),
+  refused(
+    'a blank before the first field',
+    `POST {P} HTTP/1.1\r\n Transfer-Encoding: chunked\r\nHost: x\r\n{A}\r\n\r\n${LAST}${NEXT}`,
+  ),
   refused('folded into its value', withFields('Transfer-Encoding:\r\n chunked\r\n')),
   refused('folded behind another', withFields('X-A: b\r\n Transfer-Encoding: chunked\r\n')),
   refused('behind a bare LF', withFields('X-A: b\nTransfer-Encoding: chunked\r\n')),
@@ -86,7 +102,9 @@ const codingSpellings = [
 const lengths = [
   ...['+5', '-5', '-0', '0x5', '5,5', '5, 5', '5;', '5 5', '5.0', '5e0', '"5"', 'five', '5\x0b', '\x0b5', '5\x00'],
   ...['\x005', '5\xa0', '\xb2', '99999999999999999999', '18446744073709551621', '1_000', '5,', ',5', '\t5\t5', '0,5'],
-].map((length) => refused(`Content-Length: ${JSON.stringify(length)}`, withFields(`Content-Length: ${length}\r\n`, 'hello')));
+].map((length) =>
+  refused(`Content-Length: ${JSON.stringify(length)}`, withFields(`Content-Length: ${length}\r\n`, 'hello')),
+);
 
 const lengthSpellings = [
   refused('an empty length', withFields('Content-Length:\r\n', 'hello')),
@@ -143,7 +161,11 @@ const chunkedBodies = [
   passes('sizes with zeros before them', chunks(`0000000000000005\r\nhello\r\n00\r\n\r\n`)),
   passes('sizes in capitals and small letters', chunks(`A\r\n0123456789\r\na\r\n0123456789\r\n${LAST}`)),
   passes('an extension', chunks(`5;a="b;c"\r\nhello\r\n0;d\r\n\r\n`)),
-  atMost(1, 'trailers that would frame', chunks('5\r\nhello\r\n0\r\nContent-Length: 50\r\nTransfer-Encoding: x\r\n\r\n')),
+  atMost(
+    1,
+    'trailers that would frame',
+    chunks('5\r\nhello\r\n0\r\nContent-Length: 50\r\nTransfer-Encoding: x\r\n\r\n'),
+  ),
   atMost(2, 'extensions of 20 KB', `${chunks(`5${';a=b'.repeat(5_000)}\r\nhello\r\n${LAST}`)}${NEXT}`),
   passes('trailers that would route', chunks('5\r\nhello\r\n0\r\nHost: evil\r\nAuthorization: Bearer mine\r\n\r\n')),
   passes('a request within a chunk', chunks(`5\r\nGET /\r\n${LAST}`)),
@@ -227,15 +249,30 @@ const fields = [
   passes('an empty Host', `GET {P} HTTP/1.1\r\nHost:\r\n{A}\r\n\r\n`),
   // Node gives the first of two; RFC 9110 §5.3 allows neither.
   atMost(1, 'two Authorizations', `${GET}{A}\r\n\r\n`),
-  refused('Authorization named in Connection is used here, not there', `${GET}Host: x\r\nConnection: Authorization\r\n\r\n`),
-  passes('h2c', `${GET}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n`),
-  passes('websocket', `${GET}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n`),
+  refused(
+    'Authorization named in Connection is used here, not there',
+    `${GET}Host: x\r\nConnection: Authorization\r\n\r\n`,
+  ),
+  passes(
+    'h2c',
+    `${GET}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n`,
+  ),
+  passes(
+    'websocket',
+    `${GET}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n`,
+  ),
   passes('Upgrade with a body', `${START}Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\nhi`),
-  passes('Connection: everything', `${GET}Connection: Host, Authorization, Content-Length, close, close, X\r\nX: y\r\n\r\n`),
+  passes(
+    'Connection: everything',
+    `${GET}Connection: Host, Authorization, Content-Length, close, close, X\r\nX: y\r\n\r\n`,
+  ),
   passes('TE: chunked', `${GET}TE: chunked, trailers\r\n\r\n`),
   refused('an Expect that is not 100-continue', `${START}Expect: 200-ok\r\nContent-Length: 2\r\n\r\nhi`),
   passes('Expect with its body at once', `${START}Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi${NEXT}`, 2),
-  passes('methods in other fields', `${GET}X-HTTP-Method-Override: DELETE\r\nX-Original-URL: {S}\r\nX-Rewrite-URL: {S}\r\n\r\n`),
+  passes(
+    'methods in other fields',
+    `${GET}X-HTTP-Method-Override: DELETE\r\nX-Original-URL: {S}\r\nX-Rewrite-URL: {S}\r\n\r\n`,
+  ),
   refused('a field of 17 KB', `${GET}X-A: ${'a'.repeat(17_000)}\r\n\r\n`),
   refused('a name of 17 KB', `${GET}${'a'.repeat(17_000)}: b\r\n\r\n`),
   refused('many fields, 17 KB in all', `${GET}${'X-A: b\r\n'.repeat(2_200)}\r\n`),
@@ -253,10 +290,22 @@ const rows = [
   passes('two requests at once', `${GET}\r\n${NEXT}`, 2),
   passes('a body that is a request', `${START}Content-Length: 16\r\n\r\nGET / HTTP/1.1\r\n`),
   passes('a body on GET, then another request', `${GET}Content-Length: 5\r\n\r\nhello${NEXT}`, 2),
-  passes('a body on HEAD, then another request', `HEAD {P} HTTP/1.1\r\nHost: x\r\n{A}\r\nContent-Length: 5\r\n\r\nhello${NEXT}`, 2),
-  passes('a body on DELETE, then another request', `DELETE {P} HTTP/1.1\r\nHost: x\r\n{A}\r\nContent-Length: 5\r\n\r\nhello${NEXT}`, 2),
+  passes(
+    'a body on HEAD, then another request',
+    `HEAD {P} HTTP/1.1\r\nHost: x\r\n{A}\r\nContent-Length: 5\r\n\r\nhello${NEXT}`,
+    2,
+  ),
+  passes(
+    'a body on DELETE, then another request',
+    `DELETE {P} HTTP/1.1\r\nHost: x\r\n{A}\r\nContent-Length: 5\r\n\r\nhello${NEXT}`,
+    2,
+  ),
   atMost(1, 'a request behind one that closes', `${GET}Connection: close\r\n\r\n${NEXT}`),
-  atMost(1, 'a request behind a refused one with a body', `POST {S}//x HTTP/1.1\r\nHost: x\r\n{A}\r\nContent-Length: 5\r\n\r\nhello${GET}\r\n`),
+  atMost(
+    1,
+    'a request behind a refused one with a body',
+    `POST {S}//x HTTP/1.1\r\nHost: x\r\n{A}\r\nContent-Length: 5\r\n\r\nhello${GET}\r\n`,
+  ),
   refused(
     'a request in the body of a refused one',
     `POST {P}//x HTTP/1.1\r\nHost: x\r\n{A}\r\nContent-Length: 400\r\n\r\n${NEXT}`,
@@ -265,7 +314,10 @@ const rows = [
     'a request in the chunks of a refused one',
     `POST {P}//x HTTP/1.1\r\nHost: x\r\n{A}\r\n${CHUNKED}\r\n190\r\n${NEXT}`,
   ),
-  refused('a request in the body of a stranger’s', `POST {P} HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n${NEXT}`),
+  refused(
+    'a request in the body of a stranger’s',
+    `POST {P} HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n${NEXT}`,
+  ),
   atMost(1, 'a length longer than what comes', `${START}Content-Length: 400\r\n\r\n${NEXT}`),
   // Refused where the garbage is seen before the answer began.
   atMost(1, 'garbage behind a request', `${GET}\r\n\x00\x01garbage\r\n\r\n`),

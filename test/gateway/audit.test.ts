@@ -114,7 +114,10 @@ describe('a call', () => {
     const access = await rig.access(upstream.url);
     const other = await rig.share(access);
     const begin = async (who: Access) => {
-      const req = request(`${who.baseUrl}/forever`, { headers: { authorization: `Bearer ${who.token}` }, agent: false });
+      const req = request(`${who.baseUrl}/forever`, {
+        headers: { authorization: `Bearer ${who.token}` },
+        agent: false,
+      });
       req.on('error', () => undefined);
       req.end();
       const [res] = await once(req, 'response');
@@ -249,10 +252,14 @@ describe('a refusal', () => {
     ];
     expect(replies.map(({ status }) => status)).toEqual([401, 401, 401, 401, 401, 400]);
     // RFC 6750 section 3.1: without a bearer token there is no error code.
-    const errors = replies.map(({ headers }) => /^Bearer (?:error="(\w+)", )?resource_metadata=/.exec(String(headers['www-authenticate']))?.[1]);
+    const errors = replies.map(
+      ({ headers }) => /^Bearer (?:error="(\w+)", )?resource_metadata=/.exec(String(headers['www-authenticate']))?.[1],
+    );
     const invalid = 'invalid_token';
     expect(errors).toEqual([undefined, invalid, undefined, invalid, invalid, undefined]);
-    const entries = (await rig.audit()).filter(({ type, actor }) => type === 'gateway.refused' && actor['kind'] === 'anonymous');
+    const entries = (await rig.audit()).filter(
+      ({ type, actor }) => type === 'gateway.refused' && actor['kind'] === 'anonymous',
+    );
     expect(entries).toHaveLength(6);
     for (const entry of entries) {
       expect(entry.actor).toEqual({ kind: 'anonymous', address: '127.0.0.1' });

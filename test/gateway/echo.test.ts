@@ -305,7 +305,9 @@ describe('around the body', () => {
 
   test('in informational answers before the real one', async () => {
     const access = await answeringRaw((_head, socket) => {
-      socket.write(`HTTP/1.1 103 Early Hints\r\nLink: <${SECRET}>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`);
+      socket.write(
+        `HTTP/1.1 103 Early Hints\r\nLink: <${SECRET}>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`,
+      );
     });
     const reply = await access.use('/x');
     expect([reply.status, reply.text]).toEqual([200, 'ok']);

@@ -104,20 +104,27 @@ describe('an upstream that cannot be reached or understood', () => {
 });
 
 describe('an upstream’s own words', () => {
-  test.each([401, 403, 404, 429, 500, 502, 503, 504])('its %i passes as it is, without Warder-Error', async (status) => {
-    const upstream = keep(
-      await httpUpstream((_req, res) => {
-        const challenge = { 'WWW-Authenticate': 'Basic realm="upstream"', 'Retry-After': '7', 'Warder-Error': 'sealed' };
-        res.writeHead(status, { 'Content-Type': 'application/problem+json', ...challenge });
-        res.end('{"code":"upstream_unavailable"}');
-      }),
-    );
-    const reply = await (await rig.access(upstream.url)).use('/x');
-    expect([reply.status, reply.text]).toEqual([status, '{"code":"upstream_unavailable"}']);
-    expect(reply.headers['warder-error']).toBeUndefined();
-    expect(reply.headers['www-authenticate']).toBe('Basic realm="upstream"');
-    expect(reply.headers['retry-after']).toBe('7');
-  });
+  test.each([401, 403, 404, 429, 500, 502, 503, 504])(
+    'its %i passes as it is, without Warder-Error',
+    async (status) => {
+      const upstream = keep(
+        await httpUpstream((_req, res) => {
+          const challenge = {
+            'WWW-Authenticate': 'Basic realm="upstream"',
+            'Retry-After': '7',
+            'Warder-Error': 'sealed',
+          };
+          res.writeHead(status, { 'Content-Type': 'application/problem+json', ...challenge });
+          res.end('{"code":"upstream_unavailable"}');
+        }),
+      );
+      const reply = await (await rig.access(upstream.url)).use('/x');
+      expect([reply.status, reply.text]).toEqual([status, '{"code":"upstream_unavailable"}']);
+      expect(reply.headers['warder-error']).toBeUndefined();
+      expect(reply.headers['www-authenticate']).toBe('Basic realm="upstream"');
+      expect(reply.headers['retry-after']).toBe('7');
+    },
+  );
 });
 
 describe('the time an upstream is given', () => {
@@ -320,7 +327,9 @@ describe('connections to an upstream', () => {
     const upstream = keep(
       await answering((head, socket) => {
         const status = head.startsWith('HEAD') ? 200 : Number(/^GET \/(\d+)/.exec(head)?.[1]);
-        socket.write(`HTTP/1.1 ${status} X\r\nContent-Length: 44\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray!`);
+        socket.write(
+          `HTTP/1.1 ${status} X\r\nContent-Length: 44\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray!`,
+        );
       }),
     );
     const access = await rig.access(upstream.url);

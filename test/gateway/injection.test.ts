@@ -60,7 +60,17 @@ describe('a secret in a header', () => {
   });
 
   test.each([
-    ...['Host', 'Content-Length', 'Transfer-Encoding', 'Connection', 'Keep-Alive', 'Upgrade', 'TE', 'Trailer', 'Expect'],
+    ...[
+      'Host',
+      'Content-Length',
+      'Transfer-Encoding',
+      'Connection',
+      'Keep-Alive',
+      'Upgrade',
+      'TE',
+      'Trailer',
+      'Expect',
+    ],
     ...['Accept-Encoding', 'content_length', 'X Key', 'X:Key', 'X-Key\r\nHost', ''],
   ])('cannot be put into the header %j', async (header) => {
     const made = await rig.broker.connection('never', upstream.url, { settings: { inject: { header } } });
@@ -70,7 +80,9 @@ describe('a secret in a header', () => {
   test.each(['no secret', '{secret} {secret}', ' {secret}', '{secret} ', '{secret}\r\nX: y', '{secret}é'])(
     'cannot have the form %j',
     async (value) => {
-      const made = await rig.broker.connection('never', upstream.url, { settings: { inject: { header: 'X-Key', value } } });
+      const made = await rig.broker.connection('never', upstream.url, {
+        settings: { inject: { header: 'X-Key', value } },
+      });
       expect(made.status).toBe(400);
     },
   );

@@ -83,7 +83,9 @@ let serial = 0;
 const beginAll = async (access: Access): Promise<Running[]> => {
   serial += 1;
   return Promise.all(
-    ['/talking', '/silent', '/upload', '/waiting'].map((path) => begin(access, `${path}/${serial}-${access.connection}`)),
+    ['/talking', '/silent', '/upload', '/waiting'].map((path) =>
+      begin(access, `${path}/${serial}-${access.connection}`),
+    ),
   );
 };
 
@@ -270,6 +272,23 @@ describe('every other call goes on', () => {
     expect(calls.map(({ endedAt }) => endedAt)).toEqual([undefined, undefined, undefined, undefined]);
     await eventually(() => calls.every(({ endedAt }) => endedAt !== undefined));
     for (const { endedAt = 0 } of calls) expect(endedAt - from).toBeGreaterThan(3_500);
+  });
+});
+
+describe('a call that begins in the very moment of its death', () => {
+  test('ends, too: those recorded in the same commit as a suspension, just before it', async () => {
+    const access = await rig.access(upstream.url);
+    for (let round = 0; round < 10; round++) {
+      const calls = Array.from({ length: 40 }, () => access.use('/silent').catch(() => undefined));
+      // By now some wait for their record, some have it, some are upstream.
+      await sleep(round);
+      await change(`/connections/${access.connection}`, { status: 'suspended' });
+      // None of them would ever end by itself.
+      for (const reply of await Promise.all(calls)) expect(reply?.complete && reply.status === 200).not.toBe(true);
+      await change(`/connections/${access.connection}`, { status: 'active' });
+    }
+    await eventually(() => openNow() === 0);
+    expect((await access.use('/next')).text).toBe('ok');
   });
 });
 

@@ -93,7 +93,12 @@ describe('the path and query', () => {
 
   test('a token of ours in path or query is refused, encoded or not, and does not go up', async () => {
     const encoded = access.token.replace('wdr', '%77dr');
-    const refused = [`/x/${access.token}`, `/x?t=${access.token}`, `/x?t=${encoded}`, `/x?t=${access.token.slice(0, 40)}`];
+    const refused = [
+      `/x/${access.token}`,
+      `/x?t=${access.token}`,
+      `/x?t=${encoded}`,
+      `/x?t=${access.token.slice(0, 40)}`,
+    ];
     for (const path of refused) {
       const reply = await access.use(path);
       expect([reply.status, reply.headers['warder-error']]).toEqual([400, 'invalid_request']);
@@ -210,11 +215,14 @@ describe('methods', () => {
     expect([reply.status, reply.text, reply.complete, last().method]).toEqual([200, '', true, 'HEAD']);
   });
 
-  test.each(['TRACE', 'PURGE', 'M-SEARCH', 'SUBSCRIBE'])('%s does not pass, also where everything may', async (method) => {
-    const reply = await access.use('/x', { method });
-    expect([reply.status, reply.headers['warder-error']]).toEqual([403, 'scope_not_allowed']);
-    expect(seen).toEqual([]);
-  });
+  test.each(['TRACE', 'PURGE', 'M-SEARCH', 'SUBSCRIBE'])(
+    '%s does not pass, also where everything may',
+    async (method) => {
+      const reply = await access.use('/x', { method });
+      expect([reply.status, reply.headers['warder-error']]).toEqual([403, 'scope_not_allowed']);
+      expect(seen).toEqual([]);
+    },
+  );
 });
 
 describe('the answer', () => {

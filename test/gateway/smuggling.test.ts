@@ -110,7 +110,8 @@ beforeAll(async () => {
         .replaceAll('{A}', `Authorization: Bearer ${access.token}`),
       { quietMs: 700 },
     );
-    const mine = (paths: string[], kind: string) => paths.filter((path) => path.split(/[?/]/)[1] === `${kind}-${index}`);
+    const mine = (paths: string[], kind: string) =>
+      paths.filter((path) => path.split(/[?/]/)[1] === `${kind}-${index}`);
     results.set(name, {
       replies: text,
       closed,

@@ -232,7 +232,8 @@ describe('an agent that leaves', () => {
     await once(await within.res, 'data');
     within.req.destroy();
     await eventually(() => closed === 2);
-    for (const data of await rig.completed(access, 2)) expect(data).toMatchObject({ outcome: 'cut', why: 'agent_left' });
+    for (const data of await rig.completed(access, 2))
+      expect(data).toMatchObject({ outcome: 'cut', why: 'agent_left' });
   });
 
   test.each([
@@ -260,7 +261,12 @@ describe('an agent that leaves', () => {
     req.destroy();
     await eventually(() => broken === 1);
     expect(ended).toBe(0);
-    expect((await rig.completed(access, 1))[0]).toMatchObject({ outcome: 'cut', why: 'agent_left', status: null, bytes_in: 6 });
+    expect((await rig.completed(access, 1))[0]).toMatchObject({
+      outcome: 'cut',
+      why: 'agent_left',
+      status: null,
+      bytes_in: 6,
+    });
   });
 
   test('while its call is being recorded or waits for its turn, nothing more goes upstream', async () => {
@@ -300,7 +306,11 @@ describe('an upstream that breaks off', () => {
     ['before the last chunk’s end', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n0\r\n', false],
     ['in a broken chunk', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nzz\r\n', false],
     ['in a body without framing, by a reset', 'HTTP/1.1 200 OK\r\n\r\npart', true],
-    ['in a body without framing on a closing connection, by a reset', 'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\npart', true],
+    [
+      'in a body without framing on a closing connection, by a reset',
+      'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\npart',
+      true,
+    ],
   ];
 
   test.each(breaks)('%s breaks the agent’s answer', async (_name, bytes, reset) => {
@@ -341,20 +351,29 @@ describe('an upstream that breaks off', () => {
     expect([reply.status, reply.text, reply.complete]).toEqual([200, 'the whole', true]);
   });
 
-  test('an upload that is answered before it ended is not waited for', async () => {
+  test('an upload that is answered before it ended is not waited for, and its connection goes on', async () => {
+    let connections = 0;
     const upstream = keep(
       await rawUpstream((socket) => {
-        socket.once('data', () => socket.write('HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig'));
+        connections += 1;
+        const answer = connections === 1 ? 'HTTP/1.1 413 Too Large' : 'HTTP/1.1 200 OK';
+        socket.once('data', () => socket.write(`${answer}\r\nContent-Length: 3\r\n\r\nbig`));
       }),
     );
     const access = await rig.access(upstream.url);
-    const { req, res } = begin(access, '/x', { method: 'POST' });
-    req.on('error', () => undefined);
-    req.write('some');
-    const answer = await res;
-    expect(answer.statusCode).toBe(413);
-    answer.resume();
-    await once(answer, 'end');
-    req.destroy();
+    const head = `Host: x\r\nAuthorization: Bearer ${access.token}\r\n`;
+    const socket = connect(rig.port, '127.0.0.1');
+    let text = '';
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    socket.write(`POST /gateway/${access.connection}/x HTTP/1.1\r\n${head}Content-Length: 300000\r\n\r\nsome`);
+    await eventually(() => /^HTTP\/1\.1 413 [\s\S]*\r\n\r\nbig$/.test(text));
+    text = '';
+    socket.write(Buffer.alloc(299_996));
+    socket.write(`GET /gateway/${access.connection}/x HTTP/1.1\r\n${head}\r\n`);
+    await eventually(() => /^HTTP\/1\.1 200 [\s\S]*\r\n\r\nbig$/.test(text));
+    socket.destroy();
+    expect((await rig.completed(access, 2))[0]).toMatchObject({ outcome: 'done', status: 413, bytes_out: 3 });
   });
 });

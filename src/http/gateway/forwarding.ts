@@ -109,7 +109,8 @@ export class Forwarding {
       this.#left();
       body.destroy(error);
     });
-    body.on('error', () => this.#req.resume());
+    // Told to undici, which listens too; the call ends by what undici makes of it.
+    body.on('error', () => undefined);
     this.#req.pipe(body);
     return body;
   }
@@ -134,8 +135,13 @@ export class Forwarding {
         onDrain: () => this.#upstream?.resume(),
       });
     }
-    // An answer that begins without a body yet (server-sent events) must be seen to begin.
-    this.#res.flushHeaders();
+    // A short answer is here as a whole already: its head, body and end go out in one packet.
+    this.#res.cork();
+    process.nextTick(() => {
+      // One that begins without a body yet (server-sent events) must be seen to begin.
+      if (this.#bytesOut === 0 && !this.#over) this.#res.flushHeaders();
+      this.#res.uncork();
+    });
   }
 
   #data(chunk: Buffer): boolean {
@@ -241,10 +247,17 @@ export class Forwarding {
     if (this.#over) return;
     this.#over = true;
     clearTimeout(this.#patience);
+    // Refreshing it would start it again.
+    this.#patience = undefined;
     this.#req.socket.removeListener('close', this.#left);
     this.#upstream?.abort();
     this.#decoder?.destroy();
-    this.#body?.destroy();
+    if (this.#body) {
+      // What is still to come is read and dropped, so that the next request over this connection can be read.
+      this.#req.unpipe(this.#body);
+      this.#req.resume();
+      this.#body.destroy();
+    }
     this.#edge.metrics.gatewayBytes(this.#call.connection.name, this.#bytesIn, this.#bytesOut);
     void this.#edge.calls.close(
       this.#call,
