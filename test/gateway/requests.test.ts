@@ -1,6 +1,18 @@
 /** What goes upstream: the bytes that were judged, and nothing of Warder's own. */
+import { connect } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { type Access, httpUpstream, type Rig, raw, SECRET, startRig, type Upstream, valuesOf } from './rig.ts';
+import {
+  type Access,
+  eventually,
+  httpUpstream,
+  type Rig,
+  raw,
+  SECRET,
+  sleep,
+  startRig,
+  type Upstream,
+  valuesOf,
+} from './rig.ts';
 
 interface Seen {
   method: string;
@@ -18,6 +30,21 @@ const last = (): Seen => {
   const found = seen.at(-1);
   if (!found) throw new Error('nothing went upstream');
   return found;
+};
+
+/** What a chunked body says. @throws Error where it does not end exactly with its last chunk */
+const unchunked = (body: string): string => {
+  let rest = body;
+  let text = '';
+  for (;;) {
+    const [line = '', digits = ''] = /^([0-9a-f]+)\r\n/.exec(rest) ?? [];
+    const size = Number.parseInt(digits, 16);
+    if (size === 0 && rest === '0\r\n\r\n') return text;
+    const end = line.length + size;
+    if (!(size > 0) || rest.slice(end, end + 2) !== '\r\n') throw new Error(`not chunks: ${JSON.stringify(body)}`);
+    text += rest.slice(line.length, end);
+    rest = rest.slice(end + 2);
+  }
 };
 
 beforeAll(async () => {
@@ -251,6 +278,37 @@ describe('the answer', () => {
     expect(reply.headers.location).toBe(`/next?key=${stars}&back=a%20${stars}`);
   });
 
+  test('is one well-formed message, however few pieces it comes in, in one packet where it is short', async () => {
+    // Ends like the secret begins, so that the mask holds a part of it back until the end.
+    const texts = ['', 's', 'hello', `ends in ${SECRET.slice(0, 9)}`];
+    let text = '';
+    let framed = false;
+    const echo = await httpUpstream((_req, res) => {
+      if (framed) res.setHeader('Content-Length', text.length);
+      else res.flushHeaders();
+      res.end(text);
+    });
+    const short = await rig.access(echo.url);
+    for (framed of [false, true]) {
+      for (text of texts) {
+        const packets: string[] = [];
+        const socket = connect(rig.port, '127.0.0.1');
+        socket.on('data', (chunk: Buffer) => packets.push(chunk.toString()));
+        socket.write(
+          `GET /gateway/${short.connection}/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${short.token}\r\n\r\n`,
+        );
+        await eventually(() => packets.join('').endsWith(framed ? `\r\n\r\n${text}` : '\r\n0\r\n\r\n'));
+        await sleep(20);
+        socket.destroy();
+        const [head = '', body = ''] = packets.join('').split(/\r\n\r\n([\s\S]*)/);
+        expect(head).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+        if (framed) expect([body, packets.length]).toEqual([text, 1]);
+        else expect(unchunked(body)).toBe(text);
+      }
+    }
+    await echo.close();
+  });
+
   test('says which request it was, in Warder’s own words only', async () => {
     const reply = await access.use('/x');
     expect(reply.headers['warder-request-id']).toMatch(/^req_/);
@@ -277,7 +335,7 @@ describe('requests over one connection', () => {
       `POST /gateway/${piped.connection}${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${piped.token}\r\n${more}Content-Length: 2\r\n\r\nhi`;
     const { text } = await raw(
       rig.port,
-      one('/1') + one('/2') + `GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n` + one('/3', 'Connection: close\r\n'),
+      [one('/1'), one('/2'), 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n', one('/3', 'Connection: close\r\n')].join(''),
       { quietMs: 2_000 },
     );
     expect(order).toEqual(['/1', '/2', '/3']);

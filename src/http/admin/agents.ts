@@ -2,7 +2,7 @@
 import { createPublicKey } from 'node:crypto';
 import { z } from 'zod';
 import { assertionAlgorithms } from '../../domain/model.ts';
-import { isShowable } from '../../domain/names.ts';
+import { isPlainLine, isShowable } from '../../domain/names.ts';
 import { Refused } from '../../domain/refusals.ts';
 import {
   type AgentPatch,
@@ -23,6 +23,8 @@ const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
 const publicMembers = ['kty', 'crv', 'x', 'y', 'n', 'e', 'kid', 'alg', 'use'];
 /** RFC 7518 section 3.3 asks for 2048 bits or more, and so does what verifies the assertions. */
 const minRsaBits = 2048;
+/** The modulus of an RSA key of 16 384 bits has 2731 characters. */
+const maxMemberLength = 4096;
 
 /** @returns whether a signature could be verified with it */
 const isUsableKey = (jwk: Record<string, unknown>): boolean => {
@@ -40,7 +42,7 @@ const publicJwk = z
   .refine((jwk) => !privateMembers.some((member) => member in jwk), 'this is a private key; register the public one')
   .transform((jwk) => Object.fromEntries(Object.entries(jwk).filter(([member]) => publicMembers.includes(member))))
   .refine(
-    (jwk) => Object.values(jwk).every((value) => typeof value === 'string' && value !== '' && isShowable(value)),
+    (jwk) => Object.values(jwk).every((value) => typeof value === 'string' && isPlainLine(value, maxMemberLength)),
     'its members must be plain texts',
   )
   .refine(isUsableKey, `not a public key that can be used; RSA needs ${minRsaBits} bits`);

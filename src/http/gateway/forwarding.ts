@@ -135,13 +135,13 @@ export class Forwarding {
         onDrain: () => this.#upstream?.resume(),
       });
     }
-    // A short answer is here as a whole already: its head, body and end go out in one packet.
-    this.#res.cork();
-    process.nextTick(() => {
-      // One that begins without a body yet (server-sent events) must be seen to begin.
-      if (this.#bytesOut === 0 && !this.#over) this.#res.flushHeaders();
-      this.#res.uncork();
-    });
+    // A short answer is here as a whole already: its head, body and end go out in one packet. The socket is corked, not
+    // the response: Node 24 sends what a corked response holds behind the end of its chunks.
+    const { socket } = this.#req;
+    socket.cork();
+    process.nextTick(() => socket.uncork());
+    // One that begins without a body yet (server-sent events) must be seen to begin.
+    this.#res.flushHeaders();
   }
 
   #data(chunk: Buffer): boolean {
