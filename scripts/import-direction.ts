@@ -21,7 +21,7 @@ const allowed: Record<string, readonly string[]> = {
 };
 
 /** Packages that are pure functions over values: the only ones the domain may use. */
-const pure = new Set(['canonicalize', 'ipaddr.js', 'node:crypto']);
+const pure = new Set(['ipaddr.js', 'node:crypto']);
 
 const roomOf = (path: string): string | undefined =>
   Object.keys(allowed).find((room) => path === room || path.startsWith(`${room}/`));

@@ -1,6 +1,6 @@
 /**
  * The key service of a single machine: a root key in a file that only its owner may read. Whoever has this file and
- * the database has everything; keep them in different backups (docs/security.md).
+ * the database has everything; keep them in different backups (SECURITY.md).
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import {

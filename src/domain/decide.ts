@@ -5,7 +5,7 @@
 import type { Agent, Connection, Entitlement } from './model.ts';
 import type { RefusalCode } from './refusals.ts';
 
-/** Lives in seconds (../shared numbers are in docs/architecture.md): a grant's default, and what an entitlement gives unless it says otherwise. */
+/** Lives in seconds: what a grant has unless it asks, and what an entitlement allows unless it says. */
 export const defaultGrantSeconds = 900;
 export const defaultMaxGrantSeconds = 3600;
 /** No entitlement may allow more than a day: past that it is a standing credential by another name. */

@@ -1,4 +1,4 @@
-/** `/docs`: the API description as one plain page, without script, rendered once from the OpenAPI document. */
+/** `/docs`: every route on one plain page, without script, rendered once from the table the routes are made of. */
 import { hash } from 'node:crypto';
 import type { RequestHandler } from 'express';
 import { adminTable } from './admin/router.ts';

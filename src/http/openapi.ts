@@ -60,7 +60,13 @@ export const openApi = (core: Core): object => {
     };
   };
   for (const [path, methods] of Object.entries(agentPaths)) {
-    for (const [method, operation] of Object.entries(methods)) add(path, method, { tags: ['agents'], ...operation });
+    for (const [method, operation] of Object.entries(methods)) {
+      add(path, method, {
+        tags: ['agents'],
+        parameters: parametersOf(path.replace(/\{([a-z]+)\}/g, ':$1'), undefined),
+        ...operation,
+      });
+    }
   }
   for (const entry of adminTable) {
     add(`/admin/v1${openApiPath(entry.path)}`, entry.method.toLowerCase(), {

@@ -69,7 +69,7 @@ export const operatorView = (row: Operator) => ({
   ...stamps(row),
 });
 
-/** What an agent sees of its grant (contract.md). */
+/** What an agent sees of its grant. */
 export const grantView = (core: Core, grant: Grant) => {
   const agent = core.state.agents.get(grant.agent_id);
   return {

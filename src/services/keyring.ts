@@ -14,7 +14,7 @@ import type { Clock } from '../ports/clock.ts';
 import { type KeyService, KmsRefused, KmsUnavailable } from '../ports/kms.ts';
 
 const keyBytes = 32;
-/** 96 bits: what GCM wants (NIST SP 800-38D section 8.2.2); each key encrypts one thing, so nonces cannot repeat. */
+/** 96 bits: what GCM wants (NIST SP 800-38D section 8.2.2); a data key encrypts once; a key-encryption key wraps far fewer than 2^32 data keys, so random nonces will not repeat. */
 const nonceBytes = 12;
 const tagBytes = 16;
 

@@ -50,7 +50,7 @@ describe('a token', () => {
     );
   });
 
-  test.each(['\n', ' ', '\u0000', '=', '%0a', '.'])('with %j before or after it is not one', (extra) => {
+  test.each(['\n', ' ', '\u0000', '=', '%0a', '.', 'A', '-'])('with %j before or after it is not one', (extra) => {
     const token = makeToken('agent', makeId('tok', 1, new Uint8Array(10)), new Uint8Array(32));
     expect(tokenRowId('agent', token + extra)).toBeUndefined();
     expect(tokenRowId('agent', extra + token)).toBeUndefined();

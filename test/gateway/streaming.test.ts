@@ -286,13 +286,21 @@ describe('an agent that leaves', () => {
       await once(socket, 'connect');
       socket.write(one, () => socket.resetAndDestroy());
     }
+    const allEnded = async (): Promise<boolean> => {
+      const types = (await rig.audit(access.connection)).map(({ type }) => type);
+      const count = (wanted: string) => types.filter((type) => type === wanted).length;
+      return count('gateway.call') === count('gateway.completed');
+    };
     await sleep(200);
+    await eventually(allEnded);
+    await eventually(() => upstream.open() === 0);
     const before = received;
     // Two that wait behind one that never ends.
-    await raw(rig.port, one + one + one, { quietMs: 300 });
+    await raw(rig.port, one + one + one, { quietMs: 1_000 });
+    await eventually(() => received > before && upstream.open() === 0);
     await sleep(200);
+    await eventually(allEnded);
     expect(received).toBe(before + 1);
-    await eventually(() => upstream.open() === 0);
   });
 });
 

@@ -147,7 +147,10 @@ describe('floods', () => {
       Array.from({ length: 300 }, (_, i) => bodies[i % bodies.length] ?? ''),
       async (body) => {
         const sent = { method: 'POST', path: '/admin/v1/agents', token: broker.adminToken, body, headers: jsonType };
-        const { status } = await send(broker.url, sent);
+        // Who goes on sending after his answer may lose it with the connection (RFC 9112 section 9.6).
+        const { status } = await send(broker.url, sent).catch((error: NodeJS.ErrnoException) => ({
+          status: error.code === 'ECONNRESET' && body.length > 900_000 ? 413 : 0,
+        }));
         expect([400, 413]).toContain(status);
       },
     );
@@ -158,7 +161,6 @@ describe('floods', () => {
   });
 
   test('of guesses from one address are slowed down, leave few records, and touch no other address', async () => {
-    const before = (await auditOf(broker)).length;
     const address = newAddress();
     const started = performance.now();
     const guesses = await eachOf(
@@ -177,8 +179,9 @@ describe('floods', () => {
     expect(slowed.length).toBeGreaterThanOrEqual(400 - 20 * seconds);
     expect(slowed[0]?.headers['retry-after']).toBe('1');
     expect(slowed[0]?.json).toMatchObject({ code: 'rate_limited' });
-    const after = await auditOf(broker);
-    expect(after.length - before).toBeLessThanOrEqual(20 * seconds);
+    const left = (await auditOf(broker)).filter((entry) => JSON.stringify(entry).includes(`"${address}"`));
+    expect(left.length).toBeGreaterThan(0);
+    expect(left.length).toBeLessThanOrEqual(20 * seconds);
     // Who holds a token is not slowed down by who guesses, even from the same address.
     const known = { method: 'GET', path: '/v1/connections', token: furniture.agentToken };
     expect((await send(broker.url, { ...known, headers: { 'x-forwarded-for': address } })).status).toBe(200);

@@ -378,7 +378,7 @@ describe('the token endpoint', () => {
       for (const target of [
         'https://other.example/connections/orders',
         `${broker.url}.other.example/connections/orders`,
-        `${broker.url}/v1`,
+        `${broker.url}/v1/`,
         `${broker.url}/connections`,
         `${broker.url}//connections/orders`,
         broker.url.toUpperCase(),

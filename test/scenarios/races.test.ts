@@ -254,7 +254,8 @@ describe('a storm of changes', () => {
     };
     const clients = Array.from({ length: 12 }, ask);
     // Changes one after another, each a moment long, so that issues are caught at every step of their way.
-    for (let round = 0; round < 12; round += 1) {
+    // On a slow machine it goes on until enough was delivered to say something.
+    for (let round = 0; round < 12 || (round < 120 && delivered.length <= 20); round += 1) {
       await pause(15 + Math.random() * 15);
       const step = round % 4;
       if (step === 0) {

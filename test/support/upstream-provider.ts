@@ -14,6 +14,7 @@ import {
   ProviderFailure,
 } from '../../src/ports/provider.ts';
 import { type Child, runScript } from '../faults/child-process.ts';
+import { eventually } from './eventually.ts';
 import type { Account, Behaviour, UpstreamOperation, UpstreamStats } from './upstream-service.ts';
 
 export interface Upstream {
@@ -42,7 +43,7 @@ export const startUpstream = async (port = 0): Promise<Upstream> => {
     behave: async (operation, behaviour) => void (await control('behaviour', { [operation]: behaviour })),
     release: async () => void (await control('release')),
     held: async (count) => {
-      while ((await upstream.stats()).held < count) await new Promise((resolve) => setTimeout(resolve, 2));
+      await eventually(`${count} requests are held`, upstream.stats, (stats) => stats.held >= count);
     },
     accounts: async () => (await (await control('accounts')).json()) as Account[],
     stats: async () => (await (await control('stats')).json()) as UpstreamStats,
