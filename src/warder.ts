@@ -230,6 +230,7 @@ const startWith = async (
     issuer: config.publicUrl,
     log,
   };
+  state.onKilled(() => core.secrets.keepOnly((id) => state.connections.get(id) !== undefined));
   const upstream = openUpstream();
   const calls = new GatewayCalls(core);
   metrics.watch(core, calls);

@@ -130,6 +130,7 @@ export const apiKeyProvider: Provider = {
   settingsSchema: jsonSchemaOf(settings),
   checkSettings: (value) => checked<Record<string, unknown>>(settings, value, 'settings'),
   checkSecret: (value) => checked<Record<string, string> | undefined>(secret, value, 'secret'),
+  secretDestination: (value) => new URL(parsed(value).base_url).origin,
   scopes: (value) => {
     const found = parsed(value);
     const names = scopeNames.get(found) ?? Object.keys(found.scopes);

@@ -92,6 +92,11 @@ export interface Provider {
   checkSettings(settings: unknown): Checked<Record<string, unknown>>;
   /** Checks the secret's fields; `ok` with undefined for a provider that keeps none. */
   checkSecret(secret: unknown): Checked<Record<string, string> | undefined>;
+  /**
+   * Where the secret is sent, from checked settings: `https://api.example.com`. When that changes the secret must be
+   * given anew, or whoever may change settings could have it sent to himself. Absent where it goes nowhere.
+   */
+  secretDestination?(settings: Record<string, unknown>): string;
   /** The scopes a connection offers, from its checked settings. */
   scopes(settings: Record<string, unknown>): string[];
   plan(request: MintRequest): MintPlan;

@@ -183,7 +183,7 @@ const applyConnection = async (work: Work, input: ConnectionInput): Promise<void
   const patched = prepareConnectionPatch(
     core,
     existing,
-    { owner: input.owner ?? null, settings: input.settings },
+    { owner: input.owner ?? null, settings: input.settings, secret: input.secret },
     operator,
     caller,
   );

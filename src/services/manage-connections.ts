@@ -17,7 +17,7 @@ export interface ConnectionInput {
   secret?: unknown;
 }
 
-export type ConnectionPatch = Partial<Pick<Connection, 'owner' | 'status'>> & { settings?: unknown };
+export type ConnectionPatch = Partial<Pick<Connection, 'owner' | 'status'>> & { settings?: unknown; secret?: unknown };
 
 /** Input that a provider refused: each problem names its field. */
 export class InvalidInput extends Refused {
@@ -125,6 +125,22 @@ export const prepareConnection = (
   };
 };
 
+/** A secret does not follow its connection to another host unasked. @throws Refused `conflict` */
+const requireSameDestination = (
+  core: Core,
+  connection: Connection,
+  settings: Record<string, unknown> | undefined,
+): void => {
+  const provider = core.providers.get(connection.provider);
+  if (settings === undefined || connection.secret_version === null || !provider?.secretDestination) return;
+  const [before, after] = [provider.secretDestination(connection.settings), provider.secretDestination(settings)];
+  if (before === after) return;
+  throw new Refused(
+    'conflict',
+    `these settings would send the secret to ${after} instead of ${before}; give the secret for it in the same request`,
+  );
+};
+
 /** @returns undefined when nothing differs. A change of settings kills what was issued under the old ones. */
 export const prepareConnectionPatch = (
   core: Core,
@@ -142,6 +158,7 @@ export const prepareConnectionPatch = (
   };
   const fields = differing(connection, set);
   if (fields.length === 0) return undefined;
+  if (patch.secret === undefined) requireSameDestination(core, connection, set.settings);
   const changed = { ...set, version: connection.version + 1, updated_at: core.clock.now() };
   const fence = fields.includes('settings')
     ? accompanyingFence(core, { connection: connection.id }, 'settings changed', operator)
@@ -239,15 +256,15 @@ export const updateConnection = async (
   caller: Caller,
 ): Promise<Connection> => {
   const prepared = prepareConnectionPatch(core, connection, patch, operator, caller);
-  if (!prepared) {
-    await commitChanges(core, {
-      writes: [],
-      audit: [record(core, caller, { type: 'connection.unchanged', ...named(connection) })],
-    });
-    return connection;
-  }
-  await commitChanges(core, prepared.change);
-  return prepared.connection;
+  const row = prepared?.connection ?? connection;
+  const secret = patch.secret === undefined ? undefined : await prepareSecret(core, row, patch.secret, caller);
+  const unchanged: Change = {
+    writes: [],
+    audit: [record(core, caller, { type: 'connection.unchanged', ...named(connection) })],
+  };
+  const changes = [prepared?.change, secret?.change].filter((change) => change !== undefined);
+  await commitChanges(core, ...(changes.length === 0 ? [unchanged] : changes));
+  return core.state.connections.get(connection.id) ?? row;
 };
 
 export const setSecret = async (

@@ -111,7 +111,8 @@ export class OpenedSecrets {
     return opened;
   }
 
-  forget(connectionId: string): void {
-    this.#held.delete(connectionId);
+  /** Forgets those whose connection is gone. */
+  keepOnly(exists: (connectionId: string) => boolean): void {
+    for (const id of this.#held.keys()) if (!exists(id)) this.#held.delete(id);
   }
 }

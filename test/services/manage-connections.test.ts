@@ -125,7 +125,7 @@ describe('a connection', () => {
     expect(alive(grant)).toBe(true);
     await setSecret(managed.core, current(connection), { value: 'sk_new' }, caller);
     expect(alive(grant)).toBe(true);
-    const settings = { ...gatewaySettings, base_url: 'https://other.example.com' };
+    const settings = { ...gatewaySettings, base_url: `${gatewaySettings.base_url}/other` };
     await updateConnection(managed.core, current(connection), { settings }, managed.admin, caller);
     expect(alive(grant)).toBe(false);
   });
@@ -244,5 +244,31 @@ describe('deleting a connection', () => {
     await issue(other, 'use');
     const connection = await newConnection();
     expect(await refusalOf(deleteConnection(managed.core, connection, managed.admin, caller))).toBeUndefined();
+  });
+});
+
+describe('the secret of a connection', () => {
+  const elsewhere = { ...gatewaySettings, base_url: 'https://elsewhere.example' };
+
+  test('does not follow its connection to another host unasked', async () => {
+    const connection = await newConnection();
+    const moving = updateConnection(managed.core, connection, { settings: elsewhere }, managed.admin, caller);
+    expect(await refusalOf(moving)).toMatchObject({ code: 'conflict' });
+    expect(current(connection)).toEqual(connection);
+  });
+
+  test('is replaced in the same change that moves the connection', async () => {
+    const connection = await newConnection();
+    const patch = { settings: elsewhere, secret: { value: 'sk_for_elsewhere' } };
+    await updateConnection(managed.core, connection, patch, managed.admin, caller);
+    expect(current(connection)).toMatchObject({ secret_version: 2, version: 3 });
+    expect(await secretOf(connection)).toBe('sk_for_elsewhere');
+  });
+
+  test('stays where only the path or the rules change', async () => {
+    const connection = await newConnection();
+    const settings = { ...gatewaySettings, base_url: `${gatewaySettings.base_url}/v2` };
+    await updateConnection(managed.core, connection, { settings }, managed.admin, caller);
+    expect(current(connection).secret_version).toBe(1);
   });
 });

@@ -24,6 +24,7 @@ export const connectionSchema = z.strictObject({
 const patch = z.strictObject({
   owner: field.owner.nullish(),
   settings: document.optional(),
+  secret: document.optional(),
   status: field.status.optional(),
 });
 const list = z.strictObject({ ...field.pageQuery('con'), provider: field.provider.optional() });
@@ -81,6 +82,7 @@ export const connectionRoutes: AdminRoute[] = [
         {
           ...(body.owner === undefined ? {} : { owner: body.owner }),
           ...(body.settings === undefined ? {} : { settings: body.settings }),
+          ...(body.secret === undefined ? {} : { secret: body.secret }),
           ...(body.status === undefined ? {} : { status: body.status }),
         },
         operator,
