@@ -3,7 +3,7 @@
  * accepted, nothing is left behind upstream, and the audit log proves itself. WARDER_TEST_KILLS makes it longer.
  */
 import { createServer, type Server } from 'node:http';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { verifyAuditExport } from '../../src/services/verify-audit.ts';
 import { type BrokerClient, freePort, temporaryDir } from '../support/broker.ts';
 import { type ChildBroker, newAdminToken, startChildBroker } from '../support/child-broker.ts';
@@ -29,6 +29,12 @@ afterAll(() => {
   target.close();
 });
 
+/** What a test that fails would leave running. */
+const leftRunning: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  await Promise.all(leftRunning.splice(0).map((end) => end()));
+});
+
 /** One data directory and one upstream, through many lives of a broker. */
 interface World {
   upstream: Upstream;
@@ -39,8 +45,14 @@ interface World {
 
 const makeWorld = async (): Promise<World> => {
   const upstream = await startUpstream();
+  leftRunning.push(() => upstream.stop());
   const options = { dataDir: temporaryDir(), port: await freePort(), adminToken: newAdminToken() };
-  const start = (under: readonly string[] = []): Promise<ChildBroker> => startChildBroker({ ...options, under });
+  let newest: ChildBroker | undefined;
+  leftRunning.push(async () => newest?.kill());
+  const start = async (under: readonly string[] = []): Promise<ChildBroker> => {
+    newest = await startChildBroker({ ...options, under });
+    return newest;
+  };
   const first = await start();
   const witness = await settleIn(first, upstream, targetUrl);
   await first.kill();
@@ -128,7 +140,6 @@ test(`killed at ${kills} random moments, a broker has lost nothing it acknowledg
       await expectNothingWrong(world, broker, life);
     }
     await broker.kill();
-    await world.upstream.stop();
     return world.witness.held.length;
   };
   const held = await Promise.all([lives(Math.ceil(kills / 2)), lives(Math.floor(kills / 2))]);
@@ -153,7 +164,6 @@ test(`killed at ${kills} random moments, a broker has lost nothing it acknowledg
         await expectNothingWrong(world, broker, life);
         await broker.kill();
       }
-      await world.upstream.stop();
       return world.witness.answered;
     };
     const rounds = Math.max(3, Math.floor(kills / 10));

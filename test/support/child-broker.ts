@@ -66,7 +66,8 @@ export const startChildBroker = async (options: ChildOptions): Promise<ChildBrok
     child,
     kill: async () => {
       // What runs it (strace) would leave it behind; the process itself says its number while it is ours to end.
-      if (greeting.pid !== undefined && child.process.exitCode === null) process.kill(greeting.pid, 'SIGKILL');
+      const over = child.process.exitCode !== null || child.process.signalCode !== null;
+      if (greeting.pid !== undefined && !over) process.kill(greeting.pid, 'SIGKILL');
       await stopped('SIGKILL');
     },
     stop: () => stopped('SIGTERM'),

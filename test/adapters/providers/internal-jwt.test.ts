@@ -14,21 +14,25 @@ const serviceOf = (broker: Broker) => {
   return known;
 };
 
-providerConformance('internal-jwt', async () => ({
-  provider: internalJwtProvider,
-  settings: { audience, scopes: ['read', 'write'], introspectors: ['orders'] },
-  use: async (credential, scope, broker) => {
-    const token = String(credential['token']);
-    const keys = createRemoteJWKSet(new URL(`${broker.url}/jwks`));
-    let granted: unknown;
-    try {
-      const { payload } = await jwtVerify(token, keys, { audience, issuer: broker.url, typ: 'at+jwt' });
-      granted = payload['scope'];
-    } catch {
-      return false;
-    }
-    const answer = await broker.form('/introspect', { token }, await serviceOf(broker));
-    return answer.body['active'] === true && String(granted).split(' ').includes(scope);
-  },
-  close: async () => undefined,
-}));
+providerConformance(
+  'internal-jwt',
+  async () => ({
+    provider: internalJwtProvider,
+    settings: { audience, scopes: ['read', 'write'], introspectors: ['orders'] },
+    use: async (credential, scope, broker) => {
+      const token = String(credential['token']);
+      const keys = createRemoteJWKSet(new URL(`${broker.url}/jwks`));
+      let granted: unknown;
+      try {
+        const { payload } = await jwtVerify(token, keys, { audience, issuer: broker.url, typ: 'at+jwt' });
+        granted = payload['scope'];
+      } catch {
+        return false;
+      }
+      const answer = await broker.form('/introspect', { token }, await serviceOf(broker));
+      return answer.body['active'] === true && String(granted).split(' ').includes(scope);
+    },
+    close: async () => undefined,
+  }),
+  { creates: false },
+);

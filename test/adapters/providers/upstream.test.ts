@@ -15,24 +15,26 @@ const setUp = async (provider: Provider): Promise<ProviderUnderTest> => {
     settings: { url: upstream.url, scopes: ['read', 'write'] },
     ...(provider.type === 'test-rotating' ? { secret: { refresh: 'refresh-0' } } : {}),
     use: async (credential, scope) => (await upstream.use(credential, scope)) === 200,
-    artefacts: async () => (await upstream.accounts()).map(({ name }) => name),
-    trouble: {
-      down: () => all({ kind: 'fail-before' }),
-      slow: (ms) => all({ kind: 'slow', ms }),
-      nonsense: () => upstream.behave('create', { kind: 'nonsense' }),
-      halfDone: () => all({ kind: 'fail-after' }),
-      late: () => upstream.behave('create', { kind: 'late', ms: 150 }),
-      hangs: async () => {
-        await all({ kind: 'hang' });
-        await upstream.behave('redeem', { kind: 'hang' });
-      },
-      well: async () => {
-        await all({ kind: 'ok' });
-        await upstream.behave('redeem', { kind: 'ok' });
+    upstream: {
+      artefacts: async () => (await upstream.accounts()).map(({ name }) => name),
+      trouble: {
+        down: () => all({ kind: 'fail-before' }),
+        slow: (ms) => all({ kind: 'slow', ms }),
+        nonsense: () => upstream.behave('create', { kind: 'nonsense' }),
+        halfDone: () => all({ kind: 'fail-after' }),
+        late: () => upstream.behave('create', { kind: 'late', ms: 150 }),
+        hangs: async () => {
+          await all({ kind: 'hang' });
+          await upstream.behave('redeem', { kind: 'hang' });
+        },
+        well: async () => {
+          await all({ kind: 'ok' });
+          await upstream.behave('redeem', { kind: 'ok' });
+        },
       },
     },
     close: () => upstream.stop(),
   };
 };
 
-for (const provider of upstreamProviders) providerConformance(provider.type, () => setUp(provider));
+for (const provider of upstreamProviders) providerConformance(provider.type, () => setUp(provider), { creates: true });
