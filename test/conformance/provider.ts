@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import type { Connection } from '../../src/domain/model.ts';
 import { SecretText } from '../../src/domain/secret-text.ts';
 import { type Provider, type ProviderContext, ProviderFailure } from '../../src/ports/provider.ts';
-import { type Answer, type Broker, startBroker, temporaryDir } from '../support/broker.ts';
+import { type Answer, type Broker, removeTemporaryDirs, startBroker, temporaryDir } from '../support/broker.ts';
 import { eventually } from '../support/eventually.ts';
 
 export type Credential = { type: string } & Record<string, unknown>;
@@ -158,6 +158,7 @@ export const providerConformance = (
     afterAll(async () => {
       await broker.close();
       await under.close();
+      removeTemporaryDirs();
     });
 
     test('what it issues works for all the scopes that were granted', async () => {

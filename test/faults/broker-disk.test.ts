@@ -4,7 +4,7 @@ import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import { type Answer, type BrokerClient, freePort, temporaryDir } from '../support/broker.ts';
+import { type Answer, type BrokerClient, freePort, removeTemporaryDirs, temporaryDir } from '../support/broker.ts';
 import { type ChildBroker, newAdminToken, startChildBroker } from '../support/child-broker.ts';
 import { eventually } from '../support/eventually.ts';
 import { startUpstream, type Upstream } from '../support/upstream-provider.ts';
@@ -24,6 +24,7 @@ afterAll(async () => {
   await upstream.stop();
   target.closeAllConnections();
   target.close();
+  removeTemporaryDirs();
 });
 
 const running: ChildBroker[] = [];

@@ -5,7 +5,7 @@
 import { createServer, type Server } from 'node:http';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { verifyAuditExport } from '../../src/services/verify-audit.ts';
-import { type BrokerClient, freePort, temporaryDir } from '../support/broker.ts';
+import { type BrokerClient, freePort, removeTemporaryDirs, temporaryDir } from '../support/broker.ts';
 import { type ChildBroker, newAdminToken, startChildBroker } from '../support/child-broker.ts';
 import { eventually, pause } from '../support/eventually.ts';
 import { grantOf, startUpstream, type Upstream } from '../support/upstream-provider.ts';
@@ -27,6 +27,7 @@ beforeAll(async () => {
 afterAll(() => {
   target.closeAllConnections();
   target.close();
+  removeTemporaryDirs();
 });
 
 /** What a test that fails would leave running. */

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from '@jest/globals';
-import { freePort, temporaryDir } from '../support/broker.ts';
+import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
+import { freePort, removeTemporaryDirs, temporaryDir } from '../support/broker.ts';
 import { type ChildBroker, newAdminToken, spawnBroker, startChildBroker } from '../support/child-broker.ts';
 import { eventually, pause } from '../support/eventually.ts';
 import type { Child } from './child-process.ts';
@@ -20,6 +20,8 @@ afterEach(async () => {
     await child.ended;
   }
 });
+
+afterAll(removeTemporaryDirs);
 
 const taken = async (): Promise<{ server: Server; port: number }> => {
   const server = createServer();

@@ -4,8 +4,15 @@
  */
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { type Answer, type Broker, type BrokerOptions, startBroker, temporaryDir } from '../support/broker.ts';
+import { afterAll, afterEach, beforeEach, expect, test } from '@jest/globals';
+import {
+  type Answer,
+  type Broker,
+  type BrokerOptions,
+  removeTemporaryDirs,
+  startBroker,
+  temporaryDir,
+} from '../support/broker.ts';
 import { eventually, pause } from '../support/eventually.ts';
 import { startUpstream, type Upstream, upstreamProviders } from '../support/upstream-provider.ts';
 
@@ -18,6 +25,8 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const one of open.splice(0).reverse()) await one.close();
 });
+
+afterAll(removeTemporaryDirs);
 
 /** A broker that is closed at the end of the test, unless the test does so. */
 const start = async (dataDir: string, options: BrokerOptions = {}): Promise<Broker> => {

@@ -1,6 +1,6 @@
 /** Everything else that takes access away, and what does not bring it back. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Answer, type Broker, startBroker, temporaryDir } from '../support/broker.ts';
+import { type Answer, type Broker, removeTemporaryDirs, startBroker, temporaryDir } from '../support/broker.ts';
 import { eventually } from '../support/eventually.ts';
 import { credentialIn, exercises, grantIn, items, openScene, type Scene } from './scene.ts';
 
@@ -10,7 +10,10 @@ beforeAll(async () => {
   scene = await openScene();
   broker = scene.broker;
 });
-afterAll(() => scene.close());
+afterAll(async () => {
+  await scene.close();
+  removeTemporaryDirs();
+});
 
 describe('what takes access away', () => {
   const shortOf = (answer: Answer): [number, unknown] => [answer.status, answer.body['code']];

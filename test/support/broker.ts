@@ -78,7 +78,16 @@ export const freePort = (): Promise<number> =>
     });
   });
 
-export const temporaryDir = (): string => mkdtempSync(join(tmpdir(), 'warder-test-'));
+const temporaryDirs: string[] = [];
+export const temporaryDir = (): string => {
+  const path = mkdtempSync(join(tmpdir(), 'warder-test-'));
+  temporaryDirs.push(path);
+  return path;
+};
+/** For the end of a test file: all that {@link temporaryDir} made in it. */
+export const removeTemporaryDirs = (): void => {
+  for (const path of temporaryDirs.splice(0)) rmSync(path, { recursive: true, force: true });
+};
 
 const answerOf = async (response: Response): Promise<Answer> => {
   const text = await response.text();

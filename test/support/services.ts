@@ -1,4 +1,5 @@
 /** The services without the HTTP edge, over a real store: for what cannot be asked for over HTTP yet. */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeRootKey, openLocalKms } from '../../adapters/kms/local.ts';
 import { providers } from '../../adapters/registry.ts';
@@ -45,5 +46,11 @@ export const openServices = async (
     issuer: 'http://127.0.0.1:7300',
     log: { debug: nowhere, info: nowhere, warn: nowhere, error: nowhere },
   };
-  return { core, close: () => store.close() };
+  return {
+    core,
+    close: async () => {
+      await store.close();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
 };
