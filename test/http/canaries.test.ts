@@ -330,7 +330,7 @@ describe('secrets go in', () => {
         ['PUT', '/connections/stripe/secret', { value: [secret] }],
         ['PUT', '/connections/stripe/secret', { value: `${secret}\n` }],
         ['PUT', '/connections/orders/secret', { value: secret }],
-        ['PATCH', '/connections/stripe', { secret: { value: secret } }],
+        ['PATCH', '/connections/stripe', { secret }],
         ['PATCH', '/connections/stripe', { settings: secret }],
         ['POST', '/entitlements', { agent: secret, connection: secret, scopes: [secret] }],
         [
