@@ -52,10 +52,10 @@ const configure = (path: string | undefined): ConfiguredWarder | { ok: false; pr
       const { startWarder } = await import('./warder.ts');
       return startWarder(config, secrets, { onFatal });
     },
-    init: async () => {
+    init: async (options) => {
       harden();
       const { initWarder } = await import('./warder.ts');
-      return initWarder(config, secrets);
+      return initWarder(config, secrets, options);
     },
   };
 };

@@ -19,7 +19,7 @@ import type { Provider } from './ports/provider.ts';
 import { ClientAuthenticator } from './services/authenticate-client.ts';
 import { type DrainPatience, drainPatience, UpstreamDrain } from './services/drain-upstream.ts';
 import { GatewayCalls } from './services/gateway-calls.ts';
-import { initialise, isUninitialised } from './services/initialise.ts';
+import { initialise, isUninitialised, recoverAdmin } from './services/initialise.ts';
 import { Keyring } from './services/keyring.ts';
 import { Maintenance } from './services/maintenance.ts';
 import type { CoreWithSecrets } from './services/provider-context.ts';
@@ -107,16 +107,22 @@ const prepare = async (config: Config, secrets: Secrets, store: LedgerStore) => 
   return { snapshot, clock, kms, created: true, bootstrapToken };
 };
 
-/** `warder init`: only what the first start would make. */
+/**
+ * `warder init`: only what the first start would make.
+ * @param options.recoverAdmin where there is a ledger already, make a new admin in it; the broker must be stopped
+ */
 export const initWarder = async (
   config: Config,
   secrets: Secrets,
+  options: { recoverAdmin: boolean },
 ): Promise<{ created: boolean; bootstrapToken: string | undefined }> => {
   requirePrivateRootKey(config.kms.path);
   const store = await openStore(config, () => undefined);
   try {
-    const { created, bootstrapToken } = await prepare(config, secrets, store);
-    return { created, bootstrapToken };
+    const { created, bootstrapToken, clock, snapshot } = await prepare(config, secrets, store);
+    if (created || !options.recoverAdmin) return { created, bootstrapToken };
+    const parts = { clock, entropy: systemEntropy, ledger: store.ledger };
+    return { created, bootstrapToken: (await recoverAdmin(parts, snapshot)).token };
   } finally {
     await store.close();
   }

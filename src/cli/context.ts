@@ -26,7 +26,7 @@ export interface ConfiguredWarder {
   settings: LocalSettings;
   /** @param onFatal called once when the broker cannot go on */
   start(onFatal: (error: Error) => void): Promise<RunningWarder>;
-  init(): Promise<{ created: boolean; bootstrapToken: string | undefined }>;
+  init(options: { recoverAdmin: boolean }): Promise<{ created: boolean; bootstrapToken: string | undefined }>;
 }
 
 export interface Context {

@@ -54,6 +54,28 @@ export const initialise = async (
   return chosen ? undefined : made.token;
 };
 
+/**
+ * A new admin for a ledger whose admins have lost their tokens. Whoever can do this can read and write the data
+ * directory, and has everything already; the others see it in the record and in the list of operators.
+ * @returns the new admin's name and token, to be shown once
+ * @throws LedgerUnavailable
+ */
+export const recoverAdmin = async (
+  parts: { clock: Clock; entropy: Entropy; ledger: Ledger },
+  snapshot: LedgerSnapshot,
+): Promise<{ name: string; token: string }> => {
+  const { operator, token } = makeOperator(parts, { name: `recovered-admin-${snapshot.size}`, roles: ['admin'] });
+  const caller: Caller = { actor: { kind: 'system', name: 'init' }, requestId: 'init' };
+  const result = await parts.ledger.commit({
+    writes: [{ write: 'insert', table: 'operators', row: operator }],
+    audit: [
+      record(parts, caller, { type: 'operator.recovered', data: { operator: operator.id, name: operator.name } }),
+    ],
+  });
+  if (!result.ok) throw new Error(`there is an operator ${operator.name} already`);
+  return { name: operator.name, token };
+};
+
 const withToken = (operator: Operator, token: SecretText): Operator => {
   const id = tokenRowId('operator', token.reveal());
   if (id === undefined) throw new Error('WARDER_BOOTSTRAP_TOKEN is not spelled like an operator token');

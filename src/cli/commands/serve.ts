@@ -89,9 +89,10 @@ const runUntilStopped = async (context: Context, configured: ConfiguredWarder, o
 export const serveCommands = (program: Command, context: Context): void => {
   leaf(program, 'init', 'make the data directory, the root key and the first admin token')
     .option('--config <file>', 'configuration (default: WARDER_CONFIG, or warder.yaml if there is one)')
-    .action(async (options: LocalOptions) => {
+    .option('--recover-admin', 'every admin token is lost: make a new admin (stop the broker first)')
+    .action(async (options: LocalOptions & { recoverAdmin?: boolean }) => {
       const configured = requireConfigured(context, options.config);
-      const result = await configured.init().catch((error: unknown) => {
+      const result = await configured.init({ recoverAdmin: options.recoverAdmin === true }).catch((error: unknown) => {
         throw startTrouble(error);
       });
       const screen = screenOf(context);
@@ -100,9 +101,12 @@ export const serveCommands = (program: Command, context: Context): void => {
         screen.line(JSON.stringify({ created: result.created, bootstrap_token: result.bootstrapToken ?? null }));
         return;
       }
-      screen.line(result.created ? `Made ${dataDir}.` : `${dataDir} is there already; nothing was changed.`);
+      const recovered = !result.created && result.bootstrapToken !== undefined;
+      const there = `${dataDir} is there already; ${recovered ? 'a new admin was made in it' : 'nothing was changed'}.`;
+      screen.line(result.created ? `Made ${dataDir}.` : there);
       if (result.bootstrapToken !== undefined) {
-        screen.line('This is the first admin token, shown this once. Keep it safe, then start the broker:');
+        const which = recovered ? 'token of the new admin' : 'first admin token';
+        screen.line(`This is the ${which}, shown this once. Keep it safe, then start the broker:`);
         screen.line();
         screen.line(`  export WARDER_TOKEN=${result.bootstrapToken}`);
         screen.line('  npx warder serve');
