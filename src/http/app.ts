@@ -101,5 +101,3 @@ export const createMetricsApp = (edge: Edge): Express => {
   app.use(errorHandler(edge.core.log));
   return app;
 };
-
-export { requestId };

@@ -1,6 +1,6 @@
 /**
- * A batch on its way to the writing thread. Small objects as one JSON text, which is a fifth of the price of cloning
- * them one by one; the bodies of audit entries beside it as they are, for they are JSON already and would only be
+ * A batch on its way to the writing thread. Small objects as one JSON text, which costs less than cloning them one
+ * by one; the bodies of audit entries beside it as they are, for they are JSON already and would only be
  * escaped and unescaped.
  */
 import type { Changeset } from '../../../src/ports/ledger.ts';
