@@ -7,7 +7,7 @@ import { Refused } from '../domain/refusals.ts';
 import { newId } from '../services/core.ts';
 import { adminRoutes } from './admin/router.ts';
 import { agentRoutes } from './agent/routes.ts';
-import { addressOf, type Edge, requestId, setFacts, startedAt } from './edge.ts';
+import { addressOf, type Edge, setFacts, startedAt } from './edge.ts';
 import { gatewayHandler } from './gateway/handler.ts';
 import { oauthErrorHandler, oauthRoutes } from './oauth/routes.ts';
 import { metricsHandler, opsRoutes } from './ops.ts';
