@@ -1,92 +1,15 @@
 /** Requests to the outside, over undici: keep-alive pools an origin, addresses judged when they are connected to. */
-import type { LookupAddress, LookupOptions } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns';
-import { isIP, type Socket } from 'node:net';
-import { buildConnector, type Dispatcher, errors, Pool, request } from 'undici';
-import { judgeAddress, judgeHost } from '../src/domain/network-address.ts';
+import { type Dispatcher, errors, Pool, request } from 'undici';
 import type { Egress } from '../src/ports/egress.ts';
 import type { Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest, UpstreamSink } from '../src/ports/upstream.ts';
-
-/** The address a connection would go to is not one it may go to. */
-class AddressRefused extends Error {
-  override readonly name = 'AddressRefused';
-}
+import { AddressRefused, guardedConnector, type Lookup } from './network.ts';
 
 /** Sockets an origin: enough for a busy agent fleet, few enough to leave the upstream standing. */
 const socketsPerOrigin = 128;
 /** Shorter than what common servers keep (5 s Node, 60 s nginx), so that a reused socket is rarely a dead one. */
 const keepAliveMs = 4_000;
 const maxResponseHeaderBytes = 64 * 1024;
-
-/** Cloud metadata hands out credentials to whoever asks: refused even where private networks are allowed. */
-const permitted = (address: string, allowPrivate: boolean): boolean => {
-  const judged = judgeAddress(address);
-  if (judged.kind === 'public') return true;
-  return judged.kind === 'private' && allowPrivate && judged.range !== 'metadata';
-};
-
-/** As `dns.lookup` with `all`: how a test brings its own answers. */
-export type Lookup = (
-  hostname: string,
-  options: LookupOptions & { all: true },
-  done: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
-) => void;
-
-type LookupDone = (error: Error | null, address: string | LookupAddress[], family?: number) => void;
-
-/** Resolves a name and keeps only addresses that may be connected to, so that not even a SYN goes elsewhere. */
-const guardedLookup =
-  (allowPrivate: boolean, lookup: Lookup) =>
-  (hostname: string, options: LookupOptions, done: LookupDone): void => {
-    lookup(hostname, { ...options, all: true }, (error, addresses) => {
-      if (error) return done(error, []);
-      const good = addresses.filter(({ address }) => permitted(address, allowPrivate));
-      const [first] = good;
-      if (!first) return done(new AddressRefused(`${hostname} resolves to an address that is not allowed`), []);
-      if (options.all) return done(null, good);
-      done(null, first.address, first.family);
-    });
-  };
-
-/**
- * undici takes a reset for the end of an answer that ends with its connection (it tells the two apart by this code), and
- * a part would pass for the whole. Must be called before undici listens.
- */
-const resetIsNoEnd = (socket: Socket): void => {
-  socket.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'ECONNRESET') error.code = 'EPROTO';
-  });
-};
-
-/** Connects and, before a byte is sent, judges the address at the other end of the socket. */
-const guardedConnector = (allowPrivate: boolean, timeoutMs: number, lookup: Lookup): buildConnector.connector => {
-  const connect = buildConnector({
-    timeout: timeoutMs,
-    lookup: guardedLookup(allowPrivate, lookup),
-    // Both families at once, first answer wins (RFC 8305).
-    autoSelectFamily: true,
-    allowH2: false,
-  });
-  return (options, callback) => {
-    const host = judgeHost(options.hostname);
-    const literal = isIP(options.hostname.replace(/^\[|\]$/g, '')) !== 0;
-    if (host.kind === 'invalid' || (literal && !permitted(options.hostname.replace(/^\[|\]$/g, ''), allowPrivate))) {
-      callback(new AddressRefused(`${options.hostname} is not an address that is allowed`), null);
-      return;
-    }
-    connect(options, (error, socket) => {
-      if (error) return callback(error, null);
-      if (!socket) return callback(new Error('no socket'), null);
-      if (!permitted(socket.remoteAddress ?? '', allowPrivate)) {
-        socket.destroy();
-        return callback(new AddressRefused(`${options.hostname} led to an address that is not allowed`), null);
-      }
-      socket.setNoDelay(true);
-      resetIsNoEnd(socket);
-      callback(null, socket);
-    });
-  };
-};
 
 const failureOf = (error: Error): UpstreamFailure => {
   if (error instanceof AddressRefused) return 'address_refused';

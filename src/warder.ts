@@ -4,7 +4,8 @@ import { createServer, type RequestListener, type Server, type ServerOptions } f
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { makeRootKey, openLocalKms, requirePrivateRootKey } from '../adapters/kms/local.ts';
-import { providers } from '../adapters/registry.ts';
+import { openNetwork } from '../adapters/network.ts';
+import { openProviders } from '../adapters/registry.ts';
 import { openSqliteStore } from '../adapters/stores/sqlite/store.ts';
 import { systemClock, systemEntropy } from '../adapters/system.ts';
 import { openUpstream } from '../adapters/upstream.ts';
@@ -223,6 +224,7 @@ const startWith = async (
   const state = new State(snapshot, ledger, store.reader);
   const keyMaxAgeMs = config.keyMaxAgeSeconds * 1000;
   const keyring = new Keyring(kms, clock, keyMaxAgeMs);
+  const network = openNetwork();
   const core: CoreWithSecrets = {
     clock,
     entropy: systemEntropy,
@@ -232,7 +234,10 @@ const startWith = async (
     keyring,
     signingKeys: new SigningKeys(keyring, state, clock),
     secrets: new OpenedSecrets(keyring),
-    providers: new Map([...providers, ...(options.extraProviders ?? []).map((one) => [one.type, one] as const)]),
+    providers: new Map([
+      ...openProviders({ network }),
+      ...(options.extraProviders ?? []).map((one) => [one.type, one] as const),
+    ]),
     issuer: config.publicUrl,
     log,
   };
@@ -267,6 +272,7 @@ const startWith = async (
       await Promise.all(servers.map(closeServer));
       await Promise.all([maintenance.stop(), drain.stop()]);
       await upstream.close();
+      await network.close();
       await store.close();
       keyring.seal('stopped');
       log.info({}, 'warder stopped');

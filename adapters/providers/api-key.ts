@@ -126,7 +126,7 @@ const injected = (value: Settings, key: string): { in: 'header' | 'query'; name:
 
 export const apiKeyProvider: Provider = {
   type: 'api-key',
-  enforcement: 'gateway',
+  enforcement: () => 'gateway',
   settingsSchema: jsonSchemaOf(settings),
   checkSettings: (value) => checked<Record<string, unknown>>(settings, value, 'settings'),
   checkSecret: (value) => checked<Record<string, string> | undefined>(secret, value, 'secret'),

@@ -26,7 +26,7 @@ const none = z.undefined('this provider signs with Warder’s own key: it takes 
 
 export const internalJwtProvider: Provider = {
   type: 'internal-jwt',
-  enforcement: 'upstream',
+  enforcement: () => 'upstream',
   settingsSchema: jsonSchemaOf(settings),
   checkSettings: (value) => checked<Record<string, unknown>>(settings, value, 'settings'),
   checkSecret: (value) => checked<Record<string, string> | undefined>(none, value, 'secret'),

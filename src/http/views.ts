@@ -35,7 +35,7 @@ export const connectionView = (core: Core, connection: Connection) => {
     owner: connection.owner,
     settings: connection.settings,
     scopes: provider?.scopes(connection.settings) ?? [],
-    enforcement: provider?.enforcement ?? null,
+    enforcement: provider?.enforcement(connection.settings) ?? null,
     status: connection.status,
     secret: connection.secret_version === null ? null : { version: connection.secret_version },
     ...stamps(connection),

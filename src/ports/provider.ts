@@ -85,7 +85,8 @@ export type Checked<T> = { ok: true; value: T } | { ok: false; problems: string[
 
 export interface Provider {
   readonly type: string;
-  readonly enforcement: Enforcement;
+  /** Who narrows what this connection issues: of one provider, some upstreams can and others cannot. */
+  enforcement(settings: Record<string, unknown>): Enforcement;
   /** JSON Schema of `settings`, for the API description. */
   readonly settingsSchema: Record<string, unknown>;
   /** Checks what an operator wrote and fills in defaults. Problems name the field, never a secret. */

@@ -226,7 +226,7 @@ const plannedGrant = (
   owner: agent.owner,
   subject: request.subject ?? null,
   scopes: decision.scopes,
-  enforcement: provider.enforcement,
+  enforcement: provider.enforcement(connection.settings),
   credential_type: '',
   status: 'active',
   token_digest: null,

@@ -10,7 +10,7 @@ export const caller: Caller = { actor: { kind: 'system', name: 'test' }, request
 /** Its credentials exist upstream until `gone` says that they were revoked. */
 export const upstreamProvider: Provider = {
   type: 'upstream',
-  enforcement: 'upstream',
+  enforcement: () => 'upstream',
   settingsSchema: {},
   checkSettings: (settings) => ({ ok: true, value: (settings ?? {}) as Record<string, unknown> }),
   checkSecret: () => ({ ok: true, value: undefined }),

@@ -2,7 +2,8 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeRootKey, openLocalKms } from '../../adapters/kms/local.ts';
-import { providers } from '../../adapters/registry.ts';
+import { openNetwork } from '../../adapters/network.ts';
+import { openProviders } from '../../adapters/registry.ts';
 import { openSqliteStore } from '../../adapters/stores/sqlite/store.ts';
 import { systemClock, systemEntropy } from '../../adapters/system.ts';
 import type { Provider } from '../../src/ports/provider.ts';
@@ -31,6 +32,7 @@ export const openServices = async (
   const kms = openLocalKms(join(folder, 'root.key'));
   await initialise({ clock, kms, ledger: store.ledger, entropy: systemEntropy }, undefined);
   const state = new State(await store.reader.snapshot(), store.ledger, store.reader);
+  const network = openNetwork();
   const keyring = new Keyring(kms, clock, Number.POSITIVE_INFINITY);
   await keyring.unseal(state.keyEncryptionKeys.all());
   const core: CoreWithSecrets = {
@@ -42,13 +44,14 @@ export const openServices = async (
     keyring,
     signingKeys: new SigningKeys(keyring, state, clock),
     secrets: new OpenedSecrets(keyring),
-    providers: new Map([...providers, ...extraProviders.map((one) => [one.type, one] as const)]),
+    providers: new Map([...openProviders({ network }), ...extraProviders.map((one) => [one.type, one] as const)]),
     issuer: 'http://127.0.0.1:7300',
     log: { debug: nowhere, info: nowhere, warn: nowhere, error: nowhere },
   };
   return {
     core,
     close: async () => {
+      await network.close();
       await store.close();
       rmSync(folder, { recursive: true, force: true });
     },

@@ -152,7 +152,7 @@ const targetOf = (handle: Handle | null): string => String(handle?.['lease'] ?? 
 
 const provider = (variant: Variant): Provider => ({
   type: variant,
-  enforcement: 'upstream',
+  enforcement: () => 'upstream',
   settingsSchema: { type: 'object' },
   checkSettings: (settings) => ({ ok: true, value: { ...(settings as object) } }),
   checkSecret: (secret) => {

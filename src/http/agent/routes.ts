@@ -118,7 +118,7 @@ const connectionsOf = (edge: Edge, agent: Agent): object[] => {
         connection: connection.name,
         provider: connection.provider,
         scopes: entitlement.scopes.filter((scope) => offered.includes(scope)),
-        enforcement: provider.enforcement,
+        enforcement: provider.enforcement(connection.settings),
         max_ttl_seconds: entitlement.max_ttl_seconds,
         approval: entitlement.approval,
         expires_at: entitlement.expires_at === null ? null : new Date(entitlement.expires_at).toISOString(),
