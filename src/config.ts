@@ -8,6 +8,7 @@
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { isMap, isScalar, LineCounter, parseDocument } from 'yaml';
+import { type KeyServiceName, readKeyServiceName } from './domain/key-service-name.ts';
 import { SecretText } from './domain/secret-text.ts';
 import { tokenRowId } from './domain/tokens.ts';
 
@@ -18,6 +19,10 @@ export const configKeys = [
   'WARDER_DATA_DIR',
   'WARDER_STORE',
   'WARDER_KMS',
+  'WARDER_VAULT_ADDR',
+  'WARDER_VAULT_TOKEN',
+  'WARDER_VAULT_NAMESPACE',
+  'WARDER_VAULT_CACERT',
   'WARDER_LOG_LEVEL',
   'WARDER_METRICS_LISTEN',
   'WARDER_KEY_MAX_AGE_SECONDS',
@@ -40,6 +45,13 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+export interface VaultAccess {
+  readonly address: string;
+  readonly namespace: string | undefined;
+  /** A file with the certificates of the authorities to trust, PEM. */
+  readonly caCertPath: string | undefined;
+}
+
 export interface Config {
   readonly listen: ListenAddress;
   /** The issuer (RFC 8414 section 2), byte for byte as configured: an absolute URL without a slash at its end. */
@@ -47,7 +59,9 @@ export interface Config {
   /** A directory; a relative one, like every relative path here, is relative to the working directory. */
   readonly dataDir: string;
   readonly store: { readonly kind: 'sqlite'; readonly path: string };
-  readonly kms: { readonly kind: 'local'; readonly path: string };
+  readonly kms: KeyServiceName;
+  /** Where `vault-transit` keys are; needed as soon as one is used. */
+  readonly vault: VaultAccess | undefined;
   readonly logLevel: LogLevel;
   /** Serves `/metrics` without a token; undefined: only the HTTP edge does, to operators. */
   readonly metricsListen: ListenAddress | undefined;
@@ -62,6 +76,8 @@ export interface Config {
 export interface Secrets {
   /** An operator token chosen in advance, for unattended set-up. */
   readonly bootstrapToken: SecretText | undefined;
+  /** With the right to use the transit keys, and nothing else. */
+  readonly vaultToken: SecretText | undefined;
 }
 
 export interface ConfigInput {
@@ -142,13 +158,24 @@ const store: Parse<Config['store']> = (text) => {
   return /^(?::|file:)/i.test(path) ? new Unfit('must name a file: sqlite:<path>') : { kind: 'sqlite', path };
 };
 
-const kms: Parse<Config['kms']> = (text) => {
-  const later = /^(aws-kms|vault-transit):/i.exec(text);
-  if (later) return new Unfit(`${(later[1] ?? '').toLowerCase()} is not in this version yet; use local:<path>`);
-  if (!text.startsWith('local:')) return new Unfit('must be local:<path>');
-  const path = afterScheme(text, 'local:');
-  return path instanceof Unfit ? path : { kind: 'local', path };
+const kms: Parse<KeyServiceName> = (text) => {
+  const read = readKeyServiceName(text);
+  return read.ok ? read.value : new Unfit(read.rule);
 };
+
+/** Vault is sent what seals everything: in clear only on this machine. */
+const vaultAddress: Parse<string> = (text) => {
+  const url = publicUrl(text);
+  return url instanceof Unfit
+    ? new Unfit('must be the URL of the Vault server, https:// unless its host is a loopback address')
+    : url;
+};
+
+const vaultNamespace: Parse<string> = (text) =>
+  /^[\w-]+(?:\/[\w-]+)*\/?$/.test(text) ? text : new Unfit('must be names of letters, digits, _ and -, with / between');
+
+const vaultToken: Parse<SecretText> = (text) =>
+  /^[\x21-\x7e]{1,4096}$/.test(text) ? new SecretText(text) : new Unfit('must be a token of Vault: visible ASCII');
 
 const logLevel: Parse<LogLevel> = (text) =>
   logLevels.find((level) => level === text) ?? new Unfit(`must be one of ${logLevels.join(', ')}`);
@@ -313,6 +340,17 @@ const isEveryAddress = (host: string): boolean => host === '0.0.0.0' || host ===
 const collide = (a: ListenAddress, b: ListenAddress): boolean =>
   a.port === b.port && a.port !== 0 && (a.host === b.host || isEveryAddress(a.host) || isEveryAddress(b.host));
 
+type Take = <T>(key: ConfigKey, parse: Parse<T>, otherwise: (given: boolean) => T) => T;
+
+const vaultAccess = (take: Take): VaultAccess | undefined => {
+  const given = {
+    address: take<string | undefined>('WARDER_VAULT_ADDR', vaultAddress, () => undefined),
+    namespace: take<string | undefined>('WARDER_VAULT_NAMESPACE', vaultNamespace, () => undefined),
+    caCertPath: take<string | undefined>('WARDER_VAULT_CACERT', filePath, () => undefined),
+  };
+  return given.address === undefined ? undefined : Object.freeze({ ...given, address: given.address });
+};
+
 /**
  * Reads and checks the whole configuration. The environment wins over the file, key by key, however either gives the
  * value. A key given both directly and by its `_FILE` variant in one of them is a problem; so is a key nobody knows.
@@ -324,7 +362,7 @@ export const readConfig = (input: ConfigInput): ConfigResult => {
   const sources = [fromEnvironment(input.env, problems), fromFile(input.file, problems)];
 
   /** A wrong value is reported, then read as the default, so that what depends on it is checked all the same. */
-  const take = <T>(key: ConfigKey, parse: Parse<T>, otherwise: (given: boolean) => T): T => {
+  const take: Take = (key, parse, otherwise) => {
     const given = givenFor(key, sources, input.readFile);
     if (!given) return otherwise(false);
     const rule = given.rule ?? unfitText(given.text);
@@ -351,8 +389,9 @@ export const readConfig = (input: ConfigInput): ConfigResult => {
       take<Config['store']>('WARDER_STORE', store, () => ({ kind: 'sqlite', path: join(dataDir, 'warder.db') })),
     ),
     kms: Object.freeze(
-      take<Config['kms']>('WARDER_KMS', kms, () => ({ kind: 'local', path: join(dataDir, 'root.key') })),
+      take<KeyServiceName>('WARDER_KMS', kms, () => ({ kind: 'local', path: join(dataDir, 'root.key') })),
     ),
+    vault: vaultAccess(take),
     logLevel: take('WARDER_LOG_LEVEL', logLevel, () => 'info'),
     metricsListen: Object.freeze(
       take<ListenAddress | undefined>('WARDER_METRICS_LISTEN', listenAddress, () => undefined),
@@ -366,7 +405,12 @@ export const readConfig = (input: ConfigInput): ConfigResult => {
   };
   const secrets: Secrets = {
     bootstrapToken: take<SecretText | undefined>('WARDER_BOOTSTRAP_TOKEN', operatorToken, () => undefined),
+    vaultToken: take<SecretText | undefined>('WARDER_VAULT_TOKEN', vaultToken, () => undefined),
   };
+  if (config.kms.kind === 'vault-transit') {
+    if (!config.vault) problems.push('WARDER_VAULT_ADDR: is needed where WARDER_KMS is vault-transit');
+    if (!secrets.vaultToken) problems.push('WARDER_VAULT_TOKEN: is needed where WARDER_KMS is vault-transit');
+  }
   if (config.metricsListen && collide(config.metricsListen, listen)) {
     problems.push('WARDER_METRICS_LISTEN: must differ from WARDER_LISTEN');
   }

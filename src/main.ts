@@ -45,7 +45,11 @@ const configure = (path: string | undefined): ConfiguredWarder | { ok: false; pr
   const { config, secrets } = read;
   return {
     ok: true,
-    settings: { dataDir: config.dataDir, storePath: config.store.path, rootKeyPath: config.kms.path },
+    settings: {
+      dataDir: config.dataDir,
+      storePath: config.store.path,
+      rootKeyPath: config.kms.kind === 'local' ? config.kms.path : undefined,
+    },
     // Loaded when needed: most commands only talk to a broker, and start five times quicker without one inside.
     start: async (onFatal) => {
       harden();

@@ -3,18 +3,21 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { makeRootKey, openLocalKms, requirePrivateRootKey } from '../adapters/kms/local.ts';
+import { makeRootKey, requirePrivateRootKey } from '../adapters/kms/local.ts';
+import { openKms } from '../adapters/kms/open.ts';
 import { openNetwork } from '../adapters/network.ts';
 import { openProviders } from '../adapters/registry.ts';
 import { openSqliteStore } from '../adapters/stores/sqlite/store.ts';
 import { systemClock, systemEntropy } from '../adapters/system.ts';
 import { openUpstream } from '../adapters/upstream.ts';
 import type { Config, ListenAddress, Secrets } from './config.ts';
+import type { KeyServiceName } from './domain/key-service-name.ts';
 import { tokenPattern } from './domain/tokens.ts';
 import { createApp, createMetricsApp } from './http/app.ts';
 import type { Edge } from './http/edge.ts';
 import { Limits } from './http/limits.ts';
 import { EdgeMetrics } from './http/metrics.ts';
+import type { KeyService } from './ports/kms.ts';
 import type { LedgerStore } from './ports/ledger.ts';
 import type { Provider } from './ports/provider.ts';
 import { ClientAuthenticator } from './services/authenticate-client.ts';
@@ -89,6 +92,12 @@ const serialiseError = (error: unknown): object => {
 const openStore = (config: Config, onFatal: (error: Error) => void): Promise<LedgerStore> =>
   openSqliteStore({ databasePath: config.store.path, migrationsFolder, onFatal });
 
+/** Opens a key service by its name, as the configuration says how to reach it. */
+const openKmsOf =
+  ({ vault }: Config, { vaultToken }: Secrets) =>
+  (name: KeyServiceName): KeyService =>
+    openKms(name, { vault: vault && vaultToken ? { ...vault, token: vaultToken } : undefined });
+
 /**
  * Makes what the first start needs, where it is not there yet.
  * @returns the first admin's token when it was made now
@@ -96,10 +105,10 @@ const openStore = (config: Config, onFatal: (error: Error) => void): Promise<Led
 const prepare = async (config: Config, secrets: Secrets, store: LedgerStore) => {
   let snapshot = await store.reader.snapshot();
   const clock = systemClock(snapshot.newestAt);
-  const kms = openLocalKms(config.kms.path);
+  const kms = openKmsOf(config, secrets)(config.kms);
   if (!isUninitialised(snapshot)) return { snapshot, clock, kms, created: false, bootstrapToken: undefined };
   // Only an empty ledger gets a new root key: over sealed data, a missing one must stay missing until it is restored.
-  makeRootKey(config.kms.path);
+  if (config.kms.kind === 'local') makeRootKey(config.kms.path);
   const bootstrapToken = await initialise(
     { clock, kms, ledger: store.ledger, entropy: systemEntropy },
     secrets.bootstrapToken,
@@ -117,7 +126,7 @@ export const initWarder = async (
   secrets: Secrets,
   options: { recoverAdmin: boolean },
 ): Promise<{ created: boolean; bootstrapToken: string | undefined }> => {
-  requirePrivateRootKey(config.kms.path);
+  if (config.kms.kind === 'local') requirePrivateRootKey(config.kms.path);
   const store = await openStore(config, () => undefined);
   try {
     const { created, bootstrapToken, clock, snapshot } = await prepare(config, secrets, store);
@@ -181,7 +190,7 @@ const makeServer = (options: ServerOptions): { server: Server; serve(listener: R
 
 /** Starts the broker; initialises it where that has not been done. */
 export const startWarder = async (config: Config, secrets: Secrets, options: StartOptions): Promise<Running> => {
-  requirePrivateRootKey(config.kms.path);
+  if (config.kms.kind === 'local') requirePrivateRootKey(config.kms.path);
   const store = await openStore(config, options.onFatal);
   const servers: Server[] = [];
   try {

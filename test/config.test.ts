@@ -48,13 +48,14 @@ describe('configuration from nothing', () => {
       dataDir: '.warder',
       store: { kind: 'sqlite', path: '.warder/warder.db' },
       kms: { kind: 'local', path: '.warder/root.key' },
+      vault: undefined,
       logLevel: 'info',
       metricsListen: undefined,
       keyMaxAgeSeconds: 3600,
       rateLimitPerSecond: 2000,
       trustProxy: [],
     });
-    expect(secrets).toEqual({ bootstrapToken: undefined });
+    expect(secrets).toEqual({ bootstrapToken: undefined, vaultToken: undefined });
   });
 
   test('cannot be changed afterwards', () => {
@@ -70,7 +71,7 @@ describe('configuration from nothing', () => {
 
   test('puts store and key into the data directory', () => {
     const { store, kms } = config({ WARDER_DATA_DIR: '/data' });
-    expect([store.path, kms.path]).toEqual(['/data/warder.db', '/data/root.key']);
+    expect([store.path, kms]).toEqual(['/data/warder.db', { kind: 'local', path: '/data/root.key' }]);
   });
 });
 
@@ -81,6 +82,10 @@ describe('sources', () => {
     WARDER_DATA_DIR: '/var/lib/warder',
     WARDER_STORE: 'sqlite:/srv/w.db',
     WARDER_KMS: 'local:/run/keys/root',
+    WARDER_VAULT_ADDR: 'https://vault.example.com:8200',
+    WARDER_VAULT_TOKEN: 'hvs.CAESIJ',
+    WARDER_VAULT_NAMESPACE: 'platform/agents',
+    WARDER_VAULT_CACERT: '/etc/ssl/vault.pem',
     WARDER_LOG_LEVEL: 'debug',
     WARDER_METRICS_LISTEN: '127.0.0.1:9464',
     WARDER_KEY_MAX_AGE_SECONDS: '60',
@@ -94,6 +99,11 @@ describe('sources', () => {
     dataDir: '/var/lib/warder',
     store: { kind: 'sqlite', path: '/srv/w.db' },
     kms: { kind: 'local', path: '/run/keys/root' },
+    vault: {
+      address: 'https://vault.example.com:8200',
+      namespace: 'platform/agents',
+      caCertPath: '/etc/ssl/vault.pem',
+    },
     logLevel: 'debug',
     metricsListen: { host: '127.0.0.1', port: 9464 },
     keyMaxAgeSeconds: 60,
@@ -243,7 +253,7 @@ describe('the file', () => {
   test('is refused when it gives a key twice, and the rest is still checked', () => {
     expect(problems({ yaml: 'WARDER_LOG_LEVEL: info\nWARDER_LOG_LEVEL: warn\nWARDER_KMS: x\n' })).toEqual([
       'warder.yaml line 2: the same key twice',
-      'WARDER_KMS (warder.yaml line 3): must be local:<path>',
+      'WARDER_KMS (warder.yaml line 3): must be local:<path>, aws-kms:<key id, alias or ARN> or vault-transit:<mount>/<key>',
     ]);
   });
 
@@ -387,12 +397,38 @@ describe('WARDER_STORE and WARDER_KMS', () => {
     },
   );
 
-  test.each(['aws-kms:alias/warder', 'vault-transit:transit/warder'])(
-    'the key service %s is known, and refused',
-    (text) => {
-      const [scheme] = text.split(':');
-      expect(problems({ env: { WARDER_KMS: text } })).toEqual([
-        `WARDER_KMS: ${scheme} is not in this version yet; use local:<path>`,
+  const arn = 'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab';
+  test.each([
+    ['aws-kms:alias/warder', { kind: 'aws-kms', key: 'alias/warder' }],
+    [`aws-kms:${arn}`, { kind: 'aws-kms', key: arn }],
+    ['aws-kms:mrk-1234abcd12ab34cd56ef1234567890ab', { kind: 'aws-kms', key: 'mrk-1234abcd12ab34cd56ef1234567890ab' }],
+  ])('the key service %s is understood', (text, expected) => {
+    expect(config({ WARDER_KMS: text }).kms).toEqual(expected);
+  });
+
+  const vault = { WARDER_VAULT_ADDR: 'https://vault.example.com', WARDER_VAULT_TOKEN: 'hvs.x' };
+  test('a key of Vault is its mount, which may be nested, and its name', () => {
+    const read = (text: string) => config({ WARDER_KMS: text, ...vault }).kms;
+    expect(read('vault-transit:transit/warder')).toEqual({ kind: 'vault-transit', mount: 'transit', key: 'warder' });
+    expect(read('vault-transit:team/transit/w.1')).toEqual({
+      kind: 'vault-transit',
+      mount: 'team/transit',
+      key: 'w.1',
+    });
+  });
+
+  test('a key of Vault needs to know where Vault is, and as whom', () => {
+    expect(problems({ env: { WARDER_KMS: 'vault-transit:transit/warder' } })).toEqual([
+      'WARDER_VAULT_ADDR: is needed where WARDER_KMS is vault-transit',
+      'WARDER_VAULT_TOKEN: is needed where WARDER_KMS is vault-transit',
+    ]);
+  });
+
+  test.each(['http://vault.example.com:8200', 'vault.example.com', 'https://u:p@vault', 'https://vault/?a=b'])(
+    'the address %s of Vault is refused without repeating it',
+    (address) => {
+      expect(problems({ env: { WARDER_VAULT_ADDR: address } })).toEqual([
+        'WARDER_VAULT_ADDR: must be the URL of the Vault server, https:// unless its host is a loopback address',
       ]);
     },
   );
@@ -404,7 +440,20 @@ describe('WARDER_STORE and WARDER_KMS', () => {
     },
   );
 
-  test.each(['local:', 'local://data/key', 'none', 'plain:x'])('the key service %s is refused', (text) => {
+  test.each([
+    'local:',
+    'local://data/key',
+    'none',
+    'plain:x',
+    'aws-kms:',
+    'aws-kms:alias/',
+    'aws-kms:key with blanks',
+    'aws-kms:arn:aws:s3:eu-west-1:111122223333:key/x',
+    'vault-transit:transit',
+    'vault-transit:../transit/key',
+    'vault-transit:transit/..',
+    'vault-transit:/transit/key',
+  ])('the key service %s is refused', (text) => {
     expect(problems({ env: { WARDER_KMS: text } })).toEqual([expect.stringMatching(/^WARDER_KMS: /)]);
   });
 });

@@ -10,7 +10,8 @@ export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean | undefi
 export interface LocalSettings {
   dataDir: string;
   storePath: string;
-  rootKeyPath: string;
+  /** undefined where another key service keeps it. */
+  rootKeyPath: string | undefined;
 }
 
 export interface RunningWarder {

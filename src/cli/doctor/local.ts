@@ -83,7 +83,9 @@ export const checkLocally = (context: Context, configPath: string | undefined): 
   return [
     ...findings,
     checkPrivate('database', settings.storePath, 'skipped'),
-    checkPrivate('root key', settings.rootKeyPath, 'failed'),
+    settings.rootKeyPath === undefined
+      ? finding('root key', 'skipped', 'a key service elsewhere keeps it')
+      : checkPrivate('root key', settings.rootKeyPath, 'failed'),
     checkCoreDumps(settings),
   ];
 };

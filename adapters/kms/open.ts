@@ -1,0 +1,25 @@
+/** Opens the key service that a name stands for. Nothing is asked of it yet. */
+import type { KeyServiceName } from '../../src/domain/key-service-name.ts';
+import type { SecretText } from '../../src/domain/secret-text.ts';
+import { type KeyService, KmsRefused } from '../../src/ports/kms.ts';
+import { openLocalKms } from './local.ts';
+
+/** Warder's own identity at a Vault; AWS brings its own (environment, profile, instance or pod role). */
+export interface VaultIdentity {
+  address: string;
+  namespace: string | undefined;
+  caCertPath: string | undefined;
+  token: SecretText;
+}
+
+/** @throws KmsRefused when what its kind needs is not configured */
+export const openKms = (name: KeyServiceName, access: { vault: VaultIdentity | undefined }): KeyService => {
+  switch (name.kind) {
+    case 'local':
+      return openLocalKms(name.path);
+    case 'aws-kms':
+    case 'vault-transit':
+      if (!access.vault) throw new KmsRefused('WARDER_VAULT_ADDR and WARDER_VAULT_TOKEN are not set');
+      throw new KmsRefused(`${name.kind} is not here`);
+  }
+};
