@@ -63,3 +63,30 @@ export const readSecretOption = async (
   if (secret === '') throw usage('--secret -: nothing came from standard input');
   return secret;
 };
+
+/** Collects `--secret`, which may be given once for each field. */
+export const collectSecret = (text: string, before: readonly string[] = []): readonly string[] => [...before, text];
+
+/**
+ * Reads every `--secret [FIELD=]SOURCE`; without a field it is `value`, the one field of an API key.
+ * @returns the secret's fields by name
+ * @throws Failure 2
+ */
+export const readSecretFields = async (
+  given: readonly string[],
+  context: Pick<Context, 'env' | 'stdin' | 'stderr'>,
+): Promise<Record<string, string>> => {
+  const named = given.map((text): [string, string] => {
+    const [, field, source] = /^([a-z]\w{0,99})=((?:env:|file:).*|-)$/s.exec(text) ?? [];
+    return field === undefined || source === undefined ? ['value', text] : [field, source];
+  });
+  const fields = named.map(([field]) => field);
+  const twice = fields.find((field, index) => fields.indexOf(field) !== index);
+  if (twice !== undefined) throw usage(`--secret: the field ${twice} is given twice`);
+  if (named.filter(([, source]) => source === '-').length > 1) {
+    throw usage('--secret: only one field can come from standard input');
+  }
+  const read: [string, string][] = [];
+  for (const [field, source] of named) read.push([field, await readSecretOption(source, context)]);
+  return Object.fromEntries(read);
+};

@@ -30,6 +30,29 @@ describe('a secret', () => {
     expect(err).toBe('');
   });
 
+  const fieldsFrom = (sources: string[], options: Options = {}) => {
+    const args = sources.flatMap((source) => ['--secret', source]);
+    return runOn(routes, ['connection', 'set-secret', 'stripe', ...args], options);
+  };
+
+  test('of several fields is given field by field', async () => {
+    const { code, sent } = await fieldsFrom([`username=file:${file('user=name', 'warder')}`, 'password=-'], {
+      stdin: 'pass=word\n',
+    });
+    expect([code, sent[0]?.body]).toEqual([0, { username: 'warder', password: 'pass=word' }]);
+  });
+
+  test.each([
+    ['the same field twice', ['password=env:KEY', 'password=env:KEY'], /the field password is given twice/],
+    ['two fields from standard input', ['username=-', 'password=-'], /only one field can come from standard input/],
+    ['a field with the secret itself', ['password=sk_live_1'], /never the secret itself/],
+  ])('%s is refused before anything is sent', async (_what, sources, message) => {
+    const { code, err, sent } = await fieldsFrom(sources, { env: { KEY: 'sk_1' } });
+    expect({ code, sent }).toEqual({ code: 2, sent: [] });
+    expect(err).toMatch(message);
+    expect(err).not.toContain('sk_live_1');
+  });
+
   test('keeps white space and line ends of its own', async () => {
     const { sent } = await secretFrom(`file:${file('pem', ' line 1\nline 2\n\n')}`);
     expect(sent[0]?.body).toEqual({ value: ' line 1\nline 2\n' });

@@ -6,7 +6,7 @@ import type { Context } from '../context.ts';
 import { usage } from '../failure.ts';
 import type { Fields } from '../fields.ts';
 import * as noun from '../noun.ts';
-import { readSecretOption } from '../secret-input.ts';
+import { collectSecret, readSecretFields } from '../secret-input.ts';
 import { collectScopeRule, type GatewayScopes } from '../values.ts';
 import { type Mapping, readMapping } from '../yaml-input.ts';
 
@@ -22,10 +22,14 @@ interface SettingsOptions {
 interface AddOptions extends JsonOption, SettingsOptions {
   provider?: string;
   owner?: string;
-  secret?: string;
+  secret?: readonly string[];
 }
 
 const secretHint = 'env:NAME, file:PATH or - for standard input';
+const secretOption = [
+  '--secret <source>',
+  `${secretHint}; FIELD=SOURCE for each field where there are several`,
+] as const;
 
 const withSettingsOptions = (command: Command): Command =>
   command
@@ -95,17 +99,16 @@ const addCommand = (group: Command, context: Context): void => {
   withSettingsOptions(leaf(group, 'add <name>', 'register an account at a provider').alias('create'))
     .option('--provider <type>', 'api-key, internal-jwt, … (default: api-key where --base-url is given)')
     .option('--owner <owner>', 'who answers for it')
-    .option('--secret <source>', secretHint)
+    .option(...secretOption, collectSecret)
     .action(async (name: string, options: AddOptions) => {
       const provider = options.provider ?? (options.baseUrl === undefined ? undefined : 'api-key');
       if (provider === undefined) throw usage('--provider is missing');
-      if (options.settings === '-' && options.secret === '-') {
+      if (options.settings === '-' && options.secret?.some((source) => /(?:^|=)-$/.test(source))) {
         throw usage('--settings and --secret cannot both come from standard input');
       }
       const { api, screen } = toolsFor(context);
       const settings = (await settingsOf(options, context)) ?? {};
-      const secret =
-        options.secret === undefined ? undefined : { value: await readSecretOption(options.secret, context) };
+      const secret = options.secret && (await readSecretFields(options.secret, context));
       const body = { name, provider, owner: options.owner, settings, secret };
       present(screen, options, await api.call('POST', 'connections', { body }), (connection) => {
         screen.line(`Added connection ${connection.text('name')} (${connection.text('id')}).`);
@@ -131,10 +134,10 @@ const updateCommand = (group: Command, context: Context): void => {
 
 const setSecretCommand = (group: Command, context: Context): void => {
   leaf(group, 'set-secret <name>', 'put a new secret in force')
-    .requiredOption('--secret <source>', secretHint)
-    .action(async (name: string, options: JsonOption & { secret: string }) => {
+    .requiredOption(...secretOption, collectSecret)
+    .action(async (name: string, options: JsonOption & { secret: readonly string[] }) => {
       const { api, screen } = toolsFor(context);
-      const body = { value: await readSecretOption(options.secret, context) };
+      const body = await readSecretFields(options.secret, context);
       const answer = await api.call('PUT', `connections/${segment(name)}/secret`, { body });
       present(screen, options, answer, ({ text }) =>
         screen.line(`The secret of ${name} is version ${text('version')} now.`),
