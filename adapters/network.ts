@@ -7,7 +7,7 @@ import { lookup as systemLookup } from 'node:dns';
 import { once } from 'node:events';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import { isIP, type Socket, connect as tcpConnect } from 'node:net';
+import { isIP, isIPv6, type Socket, connect as tcpConnect } from 'node:net';
 import { Duplex } from 'node:stream';
 import { Agent, buildConnector, fetch as undiciFetch } from 'undici';
 import { judgeAddress, judgeHost } from '../src/domain/network-address.ts';
@@ -102,8 +102,12 @@ export interface Network {
   agents(reach: Reach): { http: HttpAgent; https: HttpsAgent };
   /** As the global `fetch`, without following redirects. Rejects with {@link AddressRefused} as the `cause`. */
   fetch(reach: Reach): typeof globalThis.fetch;
-  /** A connected TCP socket, for protocols that are not HTTP. @throws AddressRefused, or what Node says */
+  /**
+   * A connected TCP socket, for protocols that are not HTTP; IPv6 addresses with or without brackets.
+   * @throws AddressRefused, or what Node says
+   */
   connect(address: { host: string; port: number } & Reach, signal: AbortSignal): Promise<Socket>;
+  /** Ends what is open. */
   close(): Promise<void>;
 }
 
@@ -114,7 +118,9 @@ const idleMs = 30_000;
 /** Refuses what is written as an address and may not be connected to; names are judged when they are resolved. */
 const judgeLiteral = (host: string, { allowPrivateNetwork }: Reach): Error | undefined => {
   const bare = host.replace(/^\[|\]$/g, '');
-  const fine = judgeHost(host).kind !== 'invalid' && (isIP(bare) === 0 || permitted(bare, allowPrivateNetwork));
+  const fine =
+    judgeHost(isIPv6(host) ? `[${host}]` : host).kind !== 'invalid' &&
+    (isIP(bare) === 0 || permitted(bare, allowPrivateNetwork));
   return fine ? undefined : new AddressRefused(`${host} is not an address that is allowed`);
 };
 
@@ -132,6 +138,7 @@ const judging = <T extends HttpAgent>(agent: T, reach: Reach): T => {
 
 export const openNetwork = (lookup: Lookup = systemLookup): Network => {
   const known = new Map<boolean, { http: HttpAgent; https: HttpsAgent; dispatcher: Agent }>();
+  const sockets = new Set<Socket>();
   const of = (reach: Reach) => {
     const allow = reach.allowPrivateNetwork;
     const found = known.get(allow);
@@ -161,7 +168,13 @@ export const openNetwork = (lookup: Lookup = systemLookup): Network => {
       const refused = judgeLiteral(host, reach);
       if (refused) throw refused;
       signal.throwIfAborted();
-      const socket = tcpConnect({ host, port, lookup: guardedLookup(reach.allowPrivateNetwork, lookup) });
+      const socket = tcpConnect({
+        host: host.replace(/^\[|\]$/g, ''),
+        port,
+        lookup: guardedLookup(reach.allowPrivateNetwork, lookup),
+      });
+      sockets.add(socket);
+      socket.once('close', () => sockets.delete(socket));
       const stop = (): void => void socket.destroy(new Error('the time for connecting is over'));
       const patience = AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)]);
       patience.addEventListener('abort', stop, { once: true });
@@ -182,6 +195,7 @@ export const openNetwork = (lookup: Lookup = systemLookup): Network => {
     },
 
     async close() {
+      for (const socket of sockets) socket.destroy();
       for (const { http, https, dispatcher } of known.values()) {
         http.destroy();
         https.destroy();

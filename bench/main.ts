@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { measureAtScale } from './at-scale.ts';
 import { measureAuditVerification } from './audit-verification.ts';
 import { measureHttp } from './http.ts';
+import { measurePostgres } from './postgres.ts';
 import { stopAll } from './processes.ts';
 import { type Row, table } from './table.ts';
 
@@ -20,6 +21,7 @@ const rows: Row[] = [];
 try {
   if (wanted('http')) rows.push(...(await measureHttp(values.quick)));
   if (wanted('scale')) rows.push(...(await measureAtScale(values.quick)));
+  if (wanted('postgres')) rows.push(...(await measurePostgres(values.quick)));
   if (wanted('audit')) rows.push(...(await measureAuditVerification(values.quick)));
 } finally {
   stopAll();

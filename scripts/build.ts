@@ -1,6 +1,6 @@
 /**
- * `npm run build`: `dist/`, which mirrors the checkout: `dist/src/main.js`, `dist/adapters/…`, `dist/migrations/…`,
- * `dist/package.json`. A URL relative to a source file therefore names the same thing in both.
+ * `npm run build`: `dist/`, which mirrors the checkout: `dist/src/main.js`, `dist/adapters/…` with its presets,
+ * `dist/migrations/…`, `dist/package.json`. A URL relative to a source file therefore names the same thing in both.
  *
  * tsc rewrites `./x.ts` to `./x.js` in imports, but not in other strings. A file that is started rather than imported
  * (a worker thread) takes the extension of the file that starts it:
@@ -35,6 +35,11 @@ const astray = globSync('**/*.js', { cwd: dist }).filter((name) =>
 );
 if (astray.length > 0) fail(`still naming .ts files: ${astray.join(', ')}`);
 
-for (const name of ['migrations', 'package.json']) cpSync(join(root, name), join(dist, name), { recursive: true });
+// What the program reads beside itself: tsc knows nothing of it.
+const presets = globSync('adapters/catalog/*.yaml', { cwd: root });
+if (presets.length === 0) fail('no presets in adapters/catalog');
+for (const name of ['migrations', 'package.json', ...presets]) {
+  cpSync(join(root, name), join(dist, name), { recursive: true });
+}
 
 console.log('built dist/');

@@ -1,16 +1,18 @@
 /**
  * `npm run demo`: a tour in under a minute, on throw-away data and with real parts: a broker in a process of its own, an
- * HTTP service next door, the real command line. Every step says what it will show and then checks it; the first one
+ * HTTP service next door, a PostgreSQL, the real command line. Every step says what it will show and then checks it; the first one
  * that is not as told ends the tour with exit code 1.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { styleText } from 'node:util';
+import { type DemoDatabase, startDemoDatabase } from './demo-database.ts';
 
 const root = join(import.meta.dirname, '..');
 const warder = join(root, 'bin', 'warder.cjs');
@@ -54,6 +56,7 @@ createServer((req, res) => {
 
 const dataDir = mkdtempSync(join(tmpdir(), 'warder-demo-'));
 const children: ReturnType<typeof spawn>[] = [];
+let databaseStart: Promise<DemoDatabase> | undefined;
 
 const startService = async (port: number): Promise<void> => {
   const child = spawn(process.execPath, ['-e', serviceSource, String(port)], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -97,9 +100,9 @@ const tour = async (): Promise<void> => {
   const brokerPort = await freePort();
   const url = `http://127.0.0.1:${brokerPort}`;
 
-  heading(1, 'A payments service next door, and a broker with an empty data directory');
-  await startService(servicePort);
-  const adminToken = await startBroker(brokerPort);
+  heading(1, 'A payments service and a PostgreSQL next door, and a broker with an empty data directory');
+  databaseStart = startDemoDatabase();
+  const [database, adminToken] = await Promise.all([databaseStart, startBroker(brokerPort), startService(servicePort)]);
   await untilReady(url);
   check('the broker is ready and printed its first admin token, once', true);
   await rest();
@@ -109,6 +112,8 @@ const tour = async (): Promise<void> => {
     WARDER_URL: url,
     WARDER_TOKEN: adminToken,
     DEMO_KEY: theSecret,
+    DB_USER: database.admin.username,
+    DB_PASSWORD: database.admin.password,
   };
   /** Runs the real command line; what it prints is shown. */
   const cli = (args: string[], expectStatus = 0): string => {
@@ -119,7 +124,7 @@ const tour = async (): Promise<void> => {
     return run.stdout;
   };
 
-  heading(2, 'Ops register the connection, an agent, and what it may do');
+  heading(2, 'Ops register two connections, an agent, and what it may do');
   cli([
     'connection',
     'add',
@@ -134,10 +139,17 @@ const tour = async (): Promise<void> => {
     '--secret',
     'env:DEMO_KEY',
   ]);
+  const settingsFile = join(dataDir, 'billing-db.json');
+  writeFileSync(settingsFile, JSON.stringify(database.settings));
+  cli([
+    ...['connection', 'add', 'billing-db', '--provider', 'postgres', '--settings', settingsFile],
+    ...['--secret', 'username=env:DB_USER', '--secret', 'password=env:DB_PASSWORD'],
+  ]);
   const agentText = cli(['agent', 'add', 'reporter', '--owner', 'finance@example.com', '--json']);
   const agent: { client_id: string; client_secret: string } = JSON.parse(agentText);
   cli(['entitlement', 'add', '--agent', 'reporter', '--connection', 'payments', '--scope', 'charges:read']);
-  check('connection, agent and entitlement are there', agent.client_secret.startsWith('wdr_cs_'));
+  cli(['entitlement', 'add', '--agent', 'reporter', '--connection', 'billing-db', '--scope', 'read']);
+  check('connections, agent and entitlements are there', agent.client_secret.startsWith('wdr_cs_'));
   await rest();
 
   heading(3, 'The agent asks for a credential at the moment it needs one');
@@ -148,20 +160,20 @@ const tour = async (): Promise<void> => {
     body: 'grant_type=client_credentials',
   });
   const { access_token: agentToken } = await bodyOf<{ access_token: string }>(tokenAnswer);
-  const ask = (scopes: string[]) =>
+  const ask = (connection: string, scopes: string[]) =>
     fetch(`${url}/v1/grants`, {
       method: 'POST',
       headers: { authorization: `Bearer ${agentToken}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ connection: 'payments', scopes, ttl_seconds: 300, reason: 'monthly report' }),
+      body: JSON.stringify({ connection, scopes, ttl_seconds: 300, reason: 'monthly report' }),
     });
-  const issued = await ask(['charges:read']);
+  const issued = await ask('payments', ['charges:read']);
   const { grant, credential } = await bodyOf<{
     grant: { expires_at: string };
     credential: { token: string; base_url: string };
   }>(issued);
   shown(`POST /v1/grants -> ${issued.status}, a gateway token that ends at ${grant.expires_at}`);
   check('a credential for five minutes and one scope was issued', issued.status === 201, issued.status);
-  check('a scope nobody granted is refused', (await ask(['charges:write'])).status === 403);
+  check('a scope nobody granted is refused', (await ask('payments', ['charges:write'])).status === 403);
   await rest();
 
   heading(4, 'It calls the service through the gateway, without ever holding the key');
@@ -184,15 +196,41 @@ const tour = async (): Promise<void> => {
   );
   await rest();
 
-  heading(5, 'Something is wrong: one call takes everything back');
-  cli(['revoke-all', '--agent', 'reporter', '--reason', 'odd behaviour at night', '--suspend']);
+  heading(5, 'It asks for the database too: a role made for this act, by the database itself');
+  const { credential: role } = await bodyOf<{ credential: { url: string; username: string; password: string } }>(
+    await ask('billing-db', ['read']),
+  );
+  shown(`POST /v1/grants -> role ${role.username}`);
+  const rows = await database.query(role, 'SELECT customer, cents FROM invoices ORDER BY id');
+  shown(rows.map(({ customer, cents }) => `${customer}  ${cents}`).join('\n'));
+  check('the role reads what its scope says', rows.length === 2, rows);
+  const written = await database.query(role, 'DELETE FROM invoices').then(
+    () => 'done',
+    (error: Error) => error.message,
+  );
+  check('the database refuses it the rest', written.includes('permission denied'), written);
+  const session = await database.session(role);
+  await rest();
+
+  heading(6, 'Something is wrong: one call takes everything back');
+  cli(['revoke-all', '--agent', 'reporter', '--reason', 'odd behaviour at night', '--suspend', '--wait']);
   const after = await call('/v1/charges/ch_1');
   shown(`GET ${credential.base_url}/v1/charges/ch_1 -> ${after.status} ${after.headers.get('warder-error')}`);
   check('the credential is dead', after.status === 401, after.status);
-  check('so is the agent’s own token', [401, 403].includes((await ask(['charges:read'])).status));
+  await Promise.race([session.cut, sleep(5_000).then(() => Promise.reject(new Error('the session lives on')))]);
+  check('the session it had open in the database was cut', true);
+  const again = await database.query(role, 'SELECT 1').then(
+    () => 'logged in',
+    (error: Error) => error.message,
+  );
+  check('its role cannot log in', again.includes('authentication failed'), again);
+  const logins = await database.logins();
+  shown(`roles that can log in: ${logins.join(', ')}`);
+  check('and is gone from the database', !logins.includes(role.username), logins);
+  check('the agent’s own token is dead', [401, 403].includes((await ask('payments', ['charges:read'])).status));
   await rest();
 
-  heading(6, 'What did this agent do? The log answers, and proves itself');
+  heading(7, 'What did this agent do? The log answers, and proves itself');
   const listed = cli(['audit', 'list', '--agent', 'reporter', '--limit', '20']);
   check('the log has the call, with path and status', listed.includes('gateway.completed'));
   const exported = join(dataDir, 'audit.jsonl');
@@ -200,19 +238,18 @@ const tour = async (): Promise<void> => {
   cli(['audit', 'verify', exported]);
   check('the export verifies', true);
   const forged = join(dataDir, 'forged.jsonl');
-  await (await import('node:fs/promises')).writeFile(
-    forged,
-    readFileSync(exported, 'utf8').replace('/v1/charges/ch_1', '/v1/charges/ch_2'),
-  );
+  writeFileSync(forged, readFileSync(exported, 'utf8').replace('/v1/charges/ch_1', '/v1/charges/ch_2'));
   cli(['audit', 'verify', forged], 1);
   check('with one character changed, it does not', true);
   await rest();
 
-  heading(7, 'What an intruder finds in the data directory');
+  heading(8, 'What an intruder finds in the data directory');
   const files = readdirSync(dataDir).filter((name) => statSync(join(dataDir, name)).isFile());
   const secrets = {
     'the service’s key': theSecret,
     'the gateway token': credential.token,
+    'the database’s password': database.admin.password,
+    'the role’s password': role.password,
     'the agent’s secret': agent.client_secret,
     'the admin token': adminToken,
   };
@@ -241,5 +278,6 @@ try {
   await Promise.all(
     children.map((child) => (child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined)),
   );
+  await databaseStart?.then((database) => database.stop()).catch(() => undefined);
   rmSync(dataDir, { recursive: true, force: true });
 }

@@ -29,6 +29,7 @@ export const configKeys = [
   'WARDER_BOOTSTRAP_TOKEN',
   'WARDER_RATE_LIMIT_PER_SECOND',
   'WARDER_TRUST_PROXY',
+  'WARDER_CATALOG_DIR',
 ] as const;
 
 export type ConfigKey = (typeof configKeys)[number];
@@ -71,6 +72,8 @@ export interface Config {
   readonly rateLimitPerSecond: number;
   /** Proxies whose `X-Forwarded-For` is believed: addresses and CIDR blocks; empty: nobody's. */
   readonly trustProxy: readonly string[];
+  /** A folder of presets beside the built-in ones; undefined: none. */
+  readonly catalogDir: string | undefined;
 }
 
 export interface Secrets {
@@ -402,6 +405,7 @@ export const readConfig = (input: ConfigInput): ConfigResult => {
     // Far above what one agent asks for, and still a fraction of what one process serves.
     rateLimitPerSecond: take('WARDER_RATE_LIMIT_PER_SECOND', wholeNumber(1, 1_000_000, 'requests'), () => 2000),
     trustProxy: Object.freeze(take<readonly string[]>('WARDER_TRUST_PROXY', proxies, () => [])),
+    catalogDir: take<string | undefined>('WARDER_CATALOG_DIR', filePath, () => undefined),
   };
   const secrets: Secrets = {
     bootstrapToken: take<SecretText | undefined>('WARDER_BOOTSTRAP_TOKEN', operatorToken, () => undefined),

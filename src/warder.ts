@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { openCatalog } from '../adapters/catalog/load.ts';
 import { makeRootKey, requirePrivateRootKey } from '../adapters/kms/local.ts';
 import { openKms } from '../adapters/kms/open.ts';
 import { openNetwork } from '../adapters/network.ts';
@@ -21,12 +22,16 @@ import type { KeyService } from './ports/kms.ts';
 import type { LedgerStore } from './ports/ledger.ts';
 import type { Provider } from './ports/provider.ts';
 import { ClientAuthenticator } from './services/authenticate-client.ts';
+import { Authorizations } from './services/authorizations.ts';
 import { type DrainPatience, drainPatience, UpstreamDrain } from './services/drain-upstream.ts';
+import { ForeignTokens } from './services/foreign-tokens.ts';
 import { GatewayCalls } from './services/gateway-calls.ts';
 import { initialise, isUninitialised, recoverAdmin } from './services/initialise.ts';
 import { Keyring } from './services/keyring.ts';
 import { Maintenance } from './services/maintenance.ts';
 import type { CoreWithSecrets } from './services/provider-context.ts';
+import { type RewrapPace, Rewrapping } from './services/rotate-keys.ts';
+import { SecretSources } from './services/secret-sources.ts';
 import { OpenedSecrets } from './services/secrets.ts';
 import { SigningKeys } from './services/signing-keys.ts';
 import { State } from './services/state.ts';
@@ -38,6 +43,8 @@ export interface StartOptions {
   extraProviders?: readonly Provider[];
   /** How tests have a drain that hurries. */
   drainPatience?: DrainPatience;
+  /** How tests have old keys retired at once. */
+  rewrapPace?: RewrapPace;
   /** Where the log goes; standard output unless told. */
   logDestination?: { write(line: string): void };
 }
@@ -210,7 +217,13 @@ const startWith = async (
   secrets: Secrets,
   options: StartOptions,
 ): Promise<Running> => {
-  // The addresses first: a first start that cannot have them must not make a first admin whose token nobody sees.
+  // Presets and addresses first: a first start that cannot have them must not make a first admin whose token nobody sees.
+  const network = openNetwork();
+  const providers = new Map([
+    ...openProviders({ network }),
+    ...(options.extraProviders ?? []).map((one) => [one.type, one] as const),
+  ]);
+  const catalog = openCatalog({ customDir: config.catalogDir, providers });
   const edgeServer = makeServer({
     maxHeaderSize: maxHeaderBytes,
     headersTimeout: headersTimeoutMs,
@@ -233,7 +246,6 @@ const startWith = async (
   const state = new State(snapshot, ledger, store.reader);
   const keyMaxAgeMs = config.keyMaxAgeSeconds * 1000;
   const keyring = new Keyring(kms, clock, keyMaxAgeMs);
-  const network = openNetwork();
   const core: CoreWithSecrets = {
     clock,
     entropy: systemEntropy,
@@ -241,22 +253,25 @@ const startWith = async (
     reader: store.reader,
     state,
     keyring,
+    openKeyService: openKmsOf(config, secrets),
     signingKeys: new SigningKeys(keyring, state, clock),
     secrets: new OpenedSecrets(keyring),
-    providers: new Map([
-      ...openProviders({ network }),
-      ...(options.extraProviders ?? []).map((one) => [one.type, one] as const),
-    ]),
+    authorizations: new Authorizations(keyring),
+    providers,
+    catalog,
     issuer: config.publicUrl,
     log,
   };
+  core.secrets.readFrom(new SecretSources(core));
   state.onKilled(() => core.secrets.keepOnly((id) => state.connections.get(id) !== undefined));
   const upstream = openUpstream();
   const calls = new GatewayCalls(core);
   metrics.watch(core, calls);
+  const foreign = new ForeignTokens(core, upstream);
   const edge: Edge = {
     core,
-    clients: new ClientAuthenticator(core, upstream),
+    clients: new ClientAuthenticator(core, upstream, foreign),
+    foreign,
     calls,
     upstream,
     limits: new Limits(config.rateLimitPerSecond),
@@ -265,6 +280,7 @@ const startWith = async (
 
   const drain = new UpstreamDrain(core, options.drainPatience ?? drainPatience);
   const maintenance = new Maintenance(core, { keyMaxAgeMs, onUnsealed: () => drain.wake() });
+  const rewrapping = new Rewrapping(core, options.rewrapPace);
   const sealed = await keyring.unseal(state.keyEncryptionKeys.all());
   if (sealed.sealed) log.error({ kms: kms.name, why: sealed.why }, 'starting sealed');
 
@@ -272,6 +288,7 @@ const startWith = async (
   metricsServer?.serve(createMetricsApp(edge));
   drain.start();
   maintenance.start();
+  rewrapping.start();
   log.info({ url, issuer: config.publicUrl, entries: snapshot.size, sealed: sealed.sealed }, 'warder is listening');
 
   return {
@@ -279,7 +296,7 @@ const startWith = async (
     bootstrapToken,
     close: async () => {
       await Promise.all(servers.map(closeServer));
-      await Promise.all([maintenance.stop(), drain.stop()]);
+      await Promise.all([maintenance.stop(), drain.stop(), rewrapping.stop()]);
       await upstream.close();
       await network.close();
       await store.close();

@@ -54,6 +54,7 @@ describe('configuration from nothing', () => {
       keyMaxAgeSeconds: 3600,
       rateLimitPerSecond: 2000,
       trustProxy: [],
+      catalogDir: undefined,
     });
     expect(secrets).toEqual({ bootstrapToken: undefined, vaultToken: undefined });
   });
@@ -92,6 +93,7 @@ describe('sources', () => {
     WARDER_BOOTSTRAP_TOKEN: token,
     WARDER_RATE_LIMIT_PER_SECOND: '50',
     WARDER_TRUST_PROXY: '10.0.0.0/8, ::1',
+    WARDER_CATALOG_DIR: '/etc/warder/catalog',
   };
   const expected: Config = {
     listen: { host: '0.0.0.0', port: 8443 },
@@ -109,6 +111,7 @@ describe('sources', () => {
     keyMaxAgeSeconds: 60,
     rateLimitPerSecond: 50,
     trustProxy: ['10.0.0.0/8', '::1'],
+    catalogDir: '/etc/warder/catalog',
   };
   const names = Object.entries(everything);
   const asYaml = (entries: [string, string][]) => entries.map(([key, value]) => `${key}: ${value}\n`).join('');

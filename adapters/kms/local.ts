@@ -22,6 +22,8 @@ import { type KeyService, KmsRefused, KmsUnavailable } from '../../src/ports/kms
 const keyBytes = 32;
 const nonceBytes = 12;
 const tagBytes = 16;
+/** 44 characters and a line end, with room for more line ends. */
+const maxFileBytes = 200;
 /** Group and others: no bit may be set. */
 const othersMask = 0o077;
 
@@ -96,8 +98,12 @@ const readRootKey = (path: string): Buffer => {
   if (mode !== undefined) throw new KmsRefused(`the root key can be read or changed by others (mode ${mode})`);
   let text: string;
   try {
+    // Whoever migrates keys may name any path: a device or a pipe would be read for ever.
+    const file = statSync(path);
+    if (!file.isFile() || file.size > maxFileBytes) throw new KmsRefused('there is no root key at its path');
     text = readFileSync(path, 'utf8');
   } catch (error) {
+    if (error instanceof KmsRefused) throw error;
     const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : 'unknown';
     throw new KmsUnavailable(`the root key cannot be read (${code})`);
   }

@@ -38,8 +38,12 @@ export const internalJwtProvider: Provider = {
     const token = await context.signJwt({
       sub: request.subject ?? request.agent.name,
       client_id: request.agent.name,
+      // Who really acts (RFC 8693 section 4.1): the outermost actor, which is the only one that may decide anything.
+      ...(request.subject === null ? {} : { act: { sub: request.agent.name } }),
       aud: parsed(request.connection.settings).audience,
       scope: request.scopes.join(' '),
+      ...(request.jkt ? { cnf: { jkt: request.jkt } } : {}),
+      ...(request.authorizationDetails ? { authorization_details: request.authorizationDetails } : {}),
       iat: seconds(request.issuedAt),
       exp: seconds(request.expiresAt),
       jti: request.grantId,

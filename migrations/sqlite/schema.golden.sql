@@ -10,7 +10,7 @@ CREATE TABLE agent_tokens (
   issued_at INTEGER NOT NULL,
   expires_at INTEGER NOT NULL,
   version INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+, subject TEXT, subject_expires_at INTEGER, issuers TEXT NOT NULL DEFAULT '[]', jkt TEXT) STRICT, WITHOUT ROWID;
 
 CREATE INDEX agent_tokens_by_expiry ON agent_tokens (expires_at);
 
@@ -24,7 +24,7 @@ CREATE TABLE agents (
   version INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+, dpop TEXT NOT NULL DEFAULT 'optional' CHECK (dpop IN ('optional', 'required'))) STRICT, WITHOUT ROWID;
 
 CREATE TABLE audit (
   seq INTEGER PRIMARY KEY,
@@ -44,6 +44,55 @@ CREATE INDEX audit_by_connection ON audit (connection_id) WHERE connection_id IS
 CREATE INDEX audit_by_time ON audit (at);
 
 CREATE INDEX audit_by_type ON audit (type) WHERE type NOT IN ('grant.issued', 'gateway.call', 'gateway.completed');
+
+CREATE TABLE authorization_flows (
+  id TEXT PRIMARY KEY,
+  connection_id TEXT NOT NULL REFERENCES connections (id) ON DELETE CASCADE,
+  subject TEXT,
+  operator_id TEXT NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('offered', 'opened', 'redeeming', 'connected', 'failed')),
+  link_digest TEXT NOT NULL,
+  state_digest TEXT,
+  cookie_digest TEXT,
+  -- The PKCE verifier and the nonce, while the person is at the authorization server.
+  sealed TEXT,
+  redirect_uri TEXT NOT NULL,
+  failure TEXT,
+  authorization_id TEXT,
+  expires_at INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX authorization_flows_by_connection ON authorization_flows (connection_id);
+
+CREATE INDEX authorization_flows_by_expiry ON authorization_flows (expires_at);
+
+CREATE TABLE authorizations (
+  id TEXT PRIMARY KEY,
+  connection_id TEXT NOT NULL REFERENCES connections (id) ON DELETE CASCADE,
+  -- NULL: the organisation's own.
+  subject TEXT,
+  status TEXT NOT NULL CHECK (status IN ('connected', 'needs_reconnect', 'disconnected')),
+  sealed TEXT NOT NULL,
+  -- Counts the tokens that were kept; the sealed box is bound to it.
+  tokens_version INTEGER NOT NULL,
+  scopes TEXT NOT NULL,
+  account TEXT,
+  connected_by TEXT NOT NULL,
+  -- Who redeems the refresh token at this moment, from which tokens, until when.
+  redeeming TEXT,
+  last_refreshed_at INTEGER,
+  failure TEXT,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX authorizations_of_organisations ON authorizations (connection_id) WHERE subject IS NULL;
+
+CREATE UNIQUE INDEX authorizations_of_subjects ON authorizations (connection_id, subject) WHERE subject IS NOT NULL;
 
 CREATE TABLE budget_uses (
   id TEXT PRIMARY KEY,
@@ -66,7 +115,7 @@ CREATE TABLE connections (
   version INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+, secret_source TEXT) STRICT, WITHOUT ROWID;
 
 CREATE TABLE entitlements (
   id TEXT PRIMARY KEY,
@@ -83,7 +132,7 @@ CREATE TABLE entitlements (
   version INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+, on_behalf_of TEXT) STRICT, WITHOUT ROWID;
 
 CREATE INDEX entitlements_by_agent ON entitlements (agent_id);
 
@@ -122,7 +171,7 @@ CREATE TABLE grants (
   expires_at INTEGER NOT NULL,
   max_expires_at INTEGER NOT NULL CHECK (expires_at <= max_expires_at),
   version INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+, issuers TEXT NOT NULL DEFAULT '[]', jkt TEXT, authorization_details TEXT) STRICT, WITHOUT ROWID;
 
 CREATE INDEX grants_alive ON grants (expires_at, agent_id, connection_id) WHERE status = 'active';
 
@@ -136,12 +185,12 @@ CREATE INDEX grants_intended ON grants (id) WHERE status = 'intended';
 
 CREATE INDEX grants_upstream ON grants (id) WHERE upstream = 'live';
 
-CREATE TABLE key_encryption_keys (
+CREATE TABLE "key_encryption_keys" (
   id TEXT PRIMARY KEY,
   number INTEGER NOT NULL UNIQUE,
   kms TEXT NOT NULL,
-  wrapped TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('current', 'previous')),
+  wrapped TEXT NOT NULL CHECK ((wrapped = '') = (state = 'retired')),
+  state TEXT NOT NULL CHECK (state IN ('current', 'previous', 'retired')),
   version INTEGER NOT NULL,
   created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -213,6 +262,25 @@ CREATE TABLE tree_nodes (
   position INTEGER NOT NULL,
   hash BLOB NOT NULL,
   PRIMARY KEY (level, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE trusted_issuers (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  -- Exactly the `iss` of its tokens; `spiffe://<trust domain>` for those that have none.
+  issuer TEXT NOT NULL UNIQUE,
+  keys TEXT NOT NULL,
+  audiences TEXT NOT NULL,
+  algorithms TEXT NOT NULL,
+  uses TEXT NOT NULL,
+  subject_claim TEXT NOT NULL,
+  claims TEXT NOT NULL,
+  max_token_age_seconds INTEGER NOT NULL CHECK (max_token_age_seconds > 0),
+  single_use INTEGER NOT NULL CHECK (single_use IN (0, 1)),
+  status TEXT NOT NULL CHECK (status IN ('active', 'suspended')),
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE used_once (

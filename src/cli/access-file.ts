@@ -10,7 +10,8 @@
  */
 import type { Context } from './context.ts';
 import { Failure, usage } from './failure.ts';
-import { isSecretReference, resolveSecret, secretReferenceRule } from './secret-input.ts';
+import { generatedSecret, isSecretReference, resolveSecret, secretReferenceRule } from './secret-input.ts';
+import { readSecretReference } from './secret-reference.ts';
 import { isMapping, type Mapping } from './yaml-input.ts';
 
 export interface AccessFile {
@@ -34,6 +35,19 @@ const readSection = (value: unknown, section: string, problems: string[]): Mappi
   });
 };
 
+/** A connection with what its secret is read from, where that is written in one line. */
+const withReference = (connection: Mapping, index: number, problems: string[]): Mapping => {
+  const { secret_from: reference } = connection;
+  if (typeof reference !== 'string') return connection;
+  try {
+    return { ...connection, secret_from: { ...readSecretReference(reference, `connections[${index}].secret_from`) } };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    problems.push(...error.lines);
+    return connection;
+  }
+};
+
 /** A connection with every field of its secret read from where it says. */
 const withSecret = (connection: Mapping, index: number, env: Context['env'], problems: string[]): Mapping => {
   const { secret } = connection;
@@ -43,6 +57,8 @@ const withSecret = (connection: Mapping, index: number, env: Context['env'], pro
     problems.push(`${where}: must be a mapping such as { value: env:NAME }`);
     return connection;
   }
+  // `{ generate: true }`: Warder makes it once; there is nothing to read.
+  if (secret[generatedSecret] === true && Object.keys(secret).length === 1) return connection;
   const resolved = Object.entries(secret).map(([field, reference]): [string, string] => {
     try {
       if (typeof reference !== 'string' || !isSecretReference(reference)) {
@@ -76,7 +92,7 @@ export const readAccess = (document: unknown, name: string, env: Context['env'])
   const access: AccessFile = {
     agents: readSection(root['agents'], 'agents', problems),
     connections: readSection(root['connections'], 'connections', problems).map((connection, index) =>
-      withSecret(connection, index, env, problems),
+      withReference(withSecret(connection, index, env, problems), index, problems),
     ),
     entitlements: readSection(root['entitlements'], 'entitlements', problems),
   };

@@ -67,15 +67,19 @@ export const readSecretOption = async (
 /** Collects `--secret`, which may be given once for each field. */
 export const collectSecret = (text: string, before: readonly string[] = []): readonly string[] => [...before, text];
 
+/** The one source that is no source: Warder shall make the secret, and nobody sees it. */
+export const generatedSecret = 'generate';
+
 /**
  * Reads every `--secret [FIELD=]SOURCE`; without a field it is `value`, the one field of an API key.
- * @returns the secret's fields by name
+ * @returns the secret's fields by name; `{ generate: true }` for `--secret generate`
  * @throws Failure 2
  */
 export const readSecretFields = async (
   given: readonly string[],
   context: Pick<Context, 'env' | 'stdin' | 'stderr'>,
-): Promise<Record<string, string>> => {
+): Promise<Record<string, string> | { generate: true }> => {
+  if (given.length === 1 && given[0] === generatedSecret) return { generate: true };
   const named = given.map((text): [string, string] => {
     const [, field, source] = /^([a-z]\w{0,99})=((?:env:|file:).*|-)$/s.exec(text) ?? [];
     return field === undefined || source === undefined ? ['value', text] : [field, source];

@@ -110,8 +110,35 @@ export const collectScopeRule = (text: string, before: GatewayScopes = {}): Gate
   return Object.fromEntries([...Object.entries(before), [name, [...rules, rule]]]);
 };
 
+/**
+ * `subdomain=acme`, for a repeatable option.
+ * @throws InvalidArgumentError
+ */
+export const collectVariable = (text: string, before: Record<string, string> = {}): Record<string, string> => {
+  const [, name, value] = /^([a-z][a-z0-9_]{0,39})=(.+)$/.exec(text) ?? [];
+  if (name === undefined || value === undefined) throw new InvalidArgumentError('Expected name=value.');
+  if (Object.hasOwn(before, name)) throw new InvalidArgumentError('This variable was given before.');
+  return { ...before, [name]: value };
+};
+
 /** A whole number of at least 1. */
 export const parseCount = (text: string): number => {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('Expected a whole number of at least 1.');
   return Number(text);
 };
+
+export type ClaimRules = Record<string, string | string[]>;
+
+/** `sub=repo:acme/app:*`; the same claim again adds another value that will do. */
+export const collectClaim = (text: string, before: ClaimRules = {}): ClaimRules => {
+  const at = text.indexOf('=');
+  const [name, value] = [text.slice(0, at), text.slice(at + 1)];
+  if (at < 1 || value === '') throw new InvalidArgumentError("Expected claim=pattern, e.g. 'sub=repo:acme/app:*'.");
+  const known = Object.hasOwn(before, name) ? (before[name] ?? []) : [];
+  const values = [...(typeof known === 'string' ? [known] : known), value];
+  // A plain assignment to `__proto__` would vanish instead of being refused by the broker.
+  return Object.fromEntries([...Object.entries(before), [name, values.length === 1 ? value : values]]);
+};
+
+/** Patterns after a repeatable option, as they are: they may have commas and spaces. */
+export const collectPatterns = (text: string, before: string[] = []): string[] => [...before, text];

@@ -4,6 +4,7 @@
  */
 import type { Agent, Connection, Entitlement } from './model.ts';
 import type { RefusalCode } from './refusals.ts';
+import { mayActFor } from './subject.ts';
 
 /** Lives in seconds: what a grant has unless it asks, and what an entitlement allows unless it says. */
 export const defaultGrantSeconds = 900;
@@ -15,6 +16,10 @@ export interface GrantRequest {
   scopes: readonly string[];
   /** Seconds; undefined asks for the default. */
   ttlSeconds?: number | undefined;
+  /** Whom it shall act for; the agent itself unless said. */
+  subject?: string | undefined;
+  /** Milliseconds since the epoch: it shall end by then, whatever the entitlement allows. */
+  notAfter?: number | undefined;
 }
 
 export type Decision =
@@ -48,7 +53,10 @@ const decideOne = (entitlement: Entitlement, request: GrantRequest, now: number)
   const ttl = request.ttlSeconds ?? Math.min(defaultGrantSeconds, longest);
   if (ttl > longest) return deny('ttl_too_long', `the longest life here is ${longest} seconds`);
   if (entitlement.approval === 'required') return { outcome: 'needs_approval', entitlement };
-  const end = entitlement.expires_at ?? Number.POSITIVE_INFINITY;
+  const end = Math.min(
+    entitlement.expires_at ?? Number.POSITIVE_INFINITY,
+    request.notAfter ?? Number.POSITIVE_INFINITY,
+  );
   return {
     outcome: 'allow',
     entitlement,
@@ -73,7 +81,12 @@ export const decide = (
   now: number,
 ): Decision => {
   if (agent.status !== 'active') return deny('agent_suspended', 'this agent is suspended');
-  const standing = entitlements.filter((entitlement) => inForce(entitlement, now));
+  const { subject, notAfter } = request;
+  if (notAfter !== undefined && notAfter <= now) return deny('expired', 'what this is asked for with has expired');
+  const standing = entitlements.filter(
+    (entitlement) =>
+      inForce(entitlement, now) && (subject === undefined || mayActFor(entitlement.on_behalf_of, subject)),
+  );
   if (connection?.status !== 'active' || standing.length === 0) return notEntitled;
   const covering = standing.filter((entitlement) =>
     request.scopes.every((scope) => entitlement.scopes.includes(scope) && offered.includes(scope)),

@@ -9,6 +9,8 @@ export interface FenceFacts {
   /** The owner when it was issued and the owner now: revoking either kills it. */
   owners: readonly string[];
   subject: string | null;
+  /** Trusted issuers on whose word it was issued. */
+  issuers: readonly string[];
   entitlement: string | null;
   grant: string | null;
 }
@@ -21,6 +23,7 @@ export const selectorFields = [
   'provider',
   'owner',
   'subject',
+  'issuer',
   'entitlement',
   'grant',
 ] as const satisfies (keyof Selector)[];
@@ -34,6 +37,8 @@ export const selectorMatches = (selector: Selector, facts: FenceFacts): boolean 
     named += 1;
     if (field === 'owner') {
       if (!facts.owners.includes(String(value))) return false;
+    } else if (field === 'issuer') {
+      if (!facts.issuers.includes(String(value))) return false;
     } else if (field === 'agent' || field === 'connection' || field === 'provider' || field === 'subject') {
       if (facts[field] !== value) return false;
     } else if (field === 'entitlement' || field === 'grant') {
@@ -93,6 +98,10 @@ export class FenceIndex {
     };
     for (const owner of facts.owners) {
       const found = single('owner', owner);
+      if (found !== undefined) return found;
+    }
+    for (const issuer of facts.issuers) {
+      const found = single('issuer', issuer);
       if (found !== undefined) return found;
     }
     return (

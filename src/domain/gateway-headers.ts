@@ -30,8 +30,8 @@ const DROPPED_FROM_REQUESTS: ReadonlySet<string> = new Set([
   ...HOP_BY_HOP,
   // Framing and routing are the gateway's own.
   ...['host', 'content-length', 'expect'],
-  // The agent's proof towards Warder, never towards the upstream.
-  'authorization',
+  // The agent's proofs towards Warder, never towards the upstream.
+  ...['authorization', 'dpop'],
   // Answers must come uncompressed and in a charset that writes ASCII as ASCII, or a secret in them could not be seen.
   ...['accept-encoding', 'accept-charset'],
   // Statements about the way here; the upstream would believe the agent.

@@ -8,6 +8,7 @@ export type IdPrefix =
   | 'con'
   | 'sec'
   | 'ent'
+  | 'iss'
   | 'grt'
   | 'rev'
   | 'apr'
@@ -15,6 +16,8 @@ export type IdPrefix =
   | 'rvw'
   | 'inc'
   | 'op'
+  | 'aut'
+  | 'flw'
   | 'tok'
   | 'req';
 

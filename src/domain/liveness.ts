@@ -15,6 +15,7 @@ export type Dead = {
 export const checkPoints = {
   'agent-api': 'any call of /v1 with an agent token',
   'token-endpoint': 'POST /token for a new grant: settling compares fences newer than the decision',
+  exchange: 'POST /token with a token of Warder as the subject or actor token (RFC 8693)',
   introspection: 'POST /introspect of an agent token, a gateway token or a JWT',
   gateway: 'a call through /gateway, when it begins',
   'gateway-stream': 'a call through /gateway that is still running',
@@ -32,6 +33,7 @@ export const grantFacts = (grant: Grant, agent: Agent | undefined): FenceFacts =
   provider: grant.provider,
   owners: agent && agent.owner !== grant.owner ? [grant.owner, agent.owner] : [grant.owner],
   subject: grant.subject,
+  issuers: grant.issuers,
   entitlement: grant.entitlement_id,
   grant: grant.id,
 });
@@ -41,7 +43,8 @@ export const agentTokenFacts = (token: AgentToken, agent: Agent | undefined): Fe
   connection: null,
   provider: null,
   owners: agent && agent.owner !== token.owner ? [token.owner, agent.owner] : [token.owner],
-  subject: null,
+  subject: token.subject,
+  issuers: token.issuers,
   entitlement: null,
   grant: null,
 });
@@ -77,6 +80,7 @@ export const deadAgentToken = (
   if (token.status !== 'active') return revoked;
   if (fences.fencedBy(token.seq, agentTokenFacts(token, agent)) !== undefined) return revoked;
   if (token.expires_at <= now) return expired;
+  if (token.subject_expires_at !== null && token.subject_expires_at <= now) return expired;
   return agentState(agent);
 };
 

@@ -9,12 +9,14 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import { type IdPrefix, isId } from './ids.ts';
 
-export type TokenKind = 'agent' | 'gateway' | 'operator';
+export type TokenKind = 'agent' | 'gateway' | 'operator' | 'flow';
 
 const kinds: Record<TokenKind, { prefix: string; id: IdPrefix }> = {
   agent: { prefix: 'wdr_at_', id: 'tok' },
   gateway: { prefix: 'wdr_gw_', id: 'grt' },
   operator: { prefix: 'wdr_op_', id: 'op' },
+  // The link, the state and the cookie of an OAuth flow (services/connect-flow.ts).
+  flow: { prefix: 'wdr_fl_', id: 'flw' },
 };
 const idLength = 26;
 const secretLength = 43;
@@ -26,10 +28,10 @@ const base64url = /^[A-Za-z0-9_-]+$/;
 export const tokenEntropyBytes = 32;
 
 /** Every token and client secret of ours (`wdr_cs_`, manage-agents.ts) in a text: for redaction. */
-export const tokenPattern = /wdr_(?:(?:at|gw|op)_[0-9a-z]{26}|cs_)[A-Za-z0-9_-]{43}/g;
+export const tokenPattern = /wdr_(?:(?:at|gw|op|fl)_[0-9a-z]{26}|cs_)[A-Za-z0-9_-]{43}/g;
 
 /** A part is enough: what was cut off or pasted in two halves is still most of a secret. */
-const tokenLike = /wdr_(?:at|gw|op|cs)_[A-Za-z0-9_-]{16}/;
+const tokenLike = /wdr_(?:at|gw|op|cs|fl)_[A-Za-z0-9_-]{16}/;
 
 /** @returns whether the text holds a token or client secret of ours, or a good part of one */
 export const mentionsToken = (text: string): boolean => tokenLike.test(text);

@@ -9,14 +9,19 @@ import { adminRoutes } from './admin/router.ts';
 import { agentRoutes } from './agent/routes.ts';
 import { addressOf, type Edge, setFacts, startedAt } from './edge.ts';
 import { gatewayHandler } from './gateway/handler.ts';
-import { oauthErrorHandler, oauthRoutes } from './oauth/routes.ts';
+import { connectPages } from './oauth/connect.ts';
+import { oauthErrorHandler } from './oauth/errors.ts';
+import { oauthRoutes } from './oauth/routes.ts';
 import { metricsHandler, opsRoutes } from './ops.ts';
 import { errorHandler } from './problem.ts';
+import { sshRoutes } from './ssh.ts';
 
 /** Which room a request belongs to: the label of its metrics, never its path. */
 const roomOf = (path: string): string => {
   const first = path.split('/', 2)[1] ?? '';
-  return ['v1', 'admin', 'gateway', 'token', 'introspect', 'revoke', 'jwks'].includes(first) ? `/${first}` : 'other';
+  return ['v1', 'admin', 'gateway', 'token', 'introspect', 'revoke', 'jwks', 'connect', 'oauth'].includes(first)
+    ? `/${first}`
+    : 'other';
 };
 
 const identify =
@@ -79,8 +84,10 @@ export const createApp = (edge: Edge, options: { trustProxy: readonly string[] }
   // The busiest first: a request walks past every router that stands before its own.
   app.use('/v1', agentRoutes(edge));
   app.use(oauthRoutes(edge));
+  app.use(connectPages(edge));
   app.use('/admin/v1', adminRoutes(edge));
   app.use(opsRoutes(edge));
+  app.use('/ssh', sshRoutes(edge));
   app.use((_req, _res) => {
     throw new Refused('not_found', 'there is no such route');
   });

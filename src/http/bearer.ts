@@ -1,5 +1,6 @@
 /** Bearer tokens at protected resources (RFC 6750, from the Authorization header only) and their challenges. */
 import type { Request, Response } from 'express';
+import { assertionAlgorithms } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 
 const scheme = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i;
@@ -44,13 +45,20 @@ export const resourceMetadataUrl = (issuer: string, resource: string): string =>
 export const challenge = (req: Request, res: Response, issuer: string, resource: string, error: Refused): void => {
   const { code } = error.refusal;
   const parts = [`resource_metadata="${resourceMetadataUrl(issuer, resource)}"`];
-  if (['unauthenticated', 'revoked', 'expired'].includes(code)) {
-    if (/^Bearer\b/i.test(req.headers.authorization ?? '')) parts.unshift('error="invalid_token"');
-    res.setHeader('WWW-Authenticate', `Bearer ${parts.join(', ')}`);
+  const bound = /^DPoP\b/i.test(req.headers.authorization ?? '');
+  if (['unauthenticated', 'revoked', 'expired', 'invalid_dpop_proof'].includes(code)) {
+    const proofFailed = bound && code === 'invalid_dpop_proof';
+    if (/^(?:Bearer|DPoP)\b/i.test(req.headers.authorization ?? '')) {
+      parts.unshift(`error="${proofFailed ? 'invalid_dpop_proof' : 'invalid_token'}"`);
+    }
+    // Whoever sent a token that is bound to a key, or said so, learns which proofs are taken (RFC 9449 section 7.1).
+    const withProof = bound || code === 'invalid_dpop_proof';
+    if (withProof) parts.push(`algs="${assertionAlgorithms.join(' ')}"`);
+    res.setHeader('WWW-Authenticate', `${withProof ? 'DPoP' : 'Bearer'} ${parts.join(', ')}`);
   } else if (code === 'scope_not_allowed') {
     // Which scopes it would take (section 3.1); where none would do, a client must not be sent to ask for more.
     const { scopes = [] } = error.refusal;
     if (scopes.length > 0) parts.unshift('error="insufficient_scope"', `scope="${scopes.join(' ')}"`);
-    res.setHeader('WWW-Authenticate', `Bearer ${parts.join(', ')}`);
+    res.setHeader('WWW-Authenticate', `${bound ? 'DPoP' : 'Bearer'} ${parts.join(', ')}`);
   }
 };

@@ -23,6 +23,8 @@ const open: readonly [string, string, string][] = [
   ['POST', '/v1/grants/:id/renew', 'Prolong a grant within its longest life'],
   ['DELETE', '/v1/grants/:id', 'Give a grant back early'],
   ['any', '/gateway/:connection/…', 'A call upstream, with the secret put in'],
+  ['GET', '/connect/:link', 'The page on which a person connects an account'],
+  ['GET', '/oauth/callback', 'Where authorization servers send the browser back to'],
   ['GET', '/healthz', 'Is the process alive?'],
   ['GET', '/readyz', 'Can it do its work, and if not, why?'],
   ['GET', '/metrics', 'Prometheus metrics (operator token)'],

@@ -5,6 +5,7 @@ import type { Request } from 'express';
 import type { Upstream } from '../ports/upstream.ts';
 import type { ClientAuthenticator } from '../services/authenticate-client.ts';
 import type { Caller } from '../services/core.ts';
+import type { ForeignTokens } from '../services/foreign-tokens.ts';
 import type { GatewayCalls } from '../services/gateway-calls.ts';
 import type { CoreWithSecrets } from '../services/provider-context.ts';
 import type { Limits } from './limits.ts';
@@ -13,6 +14,7 @@ import type { EdgeMetrics } from './metrics.ts';
 export interface Edge {
   core: CoreWithSecrets;
   clients: ClientAuthenticator;
+  foreign: ForeignTokens;
   calls: GatewayCalls;
   upstream: Upstream;
   limits: Limits;

@@ -101,6 +101,15 @@ export class EdgeMetrics {
     gauge('warder_gateway_calls_running', 'Gateway calls under way.', () => calls.running);
     gauge('warder_agents', 'Registered agents.', () => core.state.agents.size);
     gauge('warder_connections', 'Connections.', () => core.state.connections.size);
+    new Gauge({
+      name: 'warder_authorizations',
+      help: 'Accounts connected through OAuth connections, by status (connected, needs_reconnect, disconnected).',
+      labelNames: ['status'],
+      registers: [this.registry],
+      collect() {
+        for (const [status, count] of Object.entries(core.state.authorizations.count())) this.set({ status }, count);
+      },
+    });
     gauge('warder_entitlements', 'Entitlements.', () => core.state.entitlements.size);
   }
 }

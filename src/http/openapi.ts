@@ -50,6 +50,11 @@ const agentPaths = {
   },
 };
 
+const sshPaths = {
+  '/ssh/{connection}/krl': { get: { summary: 'The revocation list of an ssh connection, for RevokedKeys of sshd' } },
+  '/ssh/{connection}/ca.pub': { get: { summary: 'Its authority, for TrustedUserCAKeys of sshd' } },
+};
+
 /** @returns the whole description, as plain data */
 export const openApi = (core: Core): object => {
   const paths: Record<string, Record<string, unknown>> = {};
@@ -67,6 +72,11 @@ export const openApi = (core: Core): object => {
         ...operation,
       });
     }
+  }
+  for (const [path, methods] of Object.entries(sshPaths)) {
+    const parameters = parametersOf(path.replace(/\{([a-z]+)\}/g, ':$1'), undefined);
+    for (const [method, operation] of Object.entries(methods))
+      add(path, method, { tags: ['ssh'], parameters, ...operation });
   }
   for (const entry of adminTable) {
     add(`/admin/v1${openApiPath(entry.path)}`, entry.method.toLowerCase(), {

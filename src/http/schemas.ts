@@ -1,7 +1,10 @@
 /** The fields requests are made of, each in one place. */
 import { z } from 'zod';
+import { faultsOfRules } from '../domain/claim-rules.ts';
+import { isGlob, maxPatternLength } from '../domain/glob.ts';
 import { type IdPrefix, isId } from '../domain/ids.ts';
 import { isName, isPlainLine, isScopeName, nameRule, plainLineRule, scopeNameRule } from '../domain/names.ts';
+import { maxSubjectLength } from '../domain/subject.ts';
 
 export const name = z.string().refine(isName, nameRule);
 /** Of something that exists already: its name or its id. What is spelled like one and unknown is `not_found`. */
@@ -16,13 +19,34 @@ const line = (max: number) => z.string().refine((text) => isPlainLine(text, max)
 export const owner = line(200);
 export const purpose = line(500);
 export const reason = line(500);
-export const subject = line(200);
+/** As in WARDER_KMS; domain/key-service-name.ts reads it. */
+export const keyService = line(500);
+/** Whom a grant acts for, as subject.ts spells it. */
+export const subject = line(maxSubjectLength);
+/** Patterns over subjects (glob.ts). */
+export const subjects = z
+  .array(line(maxPatternLength).refine(isGlob, 'a pattern in which * and ** stand for a part of it, not for all of it'))
+  .min(1)
+  .max(100)
+  .refine((list) => new Set(list).size === list.length, 'a pattern is named twice');
+
+/** Rules over the claims of a token (claim-rules.ts). */
+export const claimRules = z
+  .record(z.string().max(200), z.union([line(maxPatternLength), z.array(line(maxPatternLength))]))
+  .superRefine((rules, context) => {
+    for (const message of faultsOfRules(rules)) context.addIssue({ code: 'custom', message });
+  });
 
 export const scopes = z
   .array(scopeName)
   .min(1)
   .max(50)
   .refine((list) => new Set(list).size === list.length, 'a scope is named twice');
+
+/** What a provider wants to know beside scopes; what is in it is the provider's to judge. */
+export const parameters = z
+  .record(z.string().max(100), z.unknown())
+  .refine((value) => Buffer.byteLength(JSON.stringify(value)) <= 4096, 'at most 4096 bytes of JSON');
 
 /** Seconds. What is longest is decided by the entitlement, not here. */
 export const ttlSeconds = z.int().min(1).max(31_536_000);

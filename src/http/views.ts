@@ -1,7 +1,21 @@
 /** How rows are shown. No digest, no sealed box, no handle ever passes through here. */
 import { shownStatus } from '../domain/liveness.ts';
-import type { Agent, Connection, Entitlement, Grant, Operator, Revocation, Selector } from '../domain/model.ts';
+import type {
+  Agent,
+  AgentAuth,
+  Authorization,
+  Connection,
+  Entitlement,
+  Grant,
+  Operator,
+  Revocation,
+  Selector,
+  TrustedIssuer,
+} from '../domain/model.ts';
+import { endsByIn } from '../domain/stored-handle.ts';
+import type { UpstreamProgress } from '../ports/ledger.ts';
 import type { Core } from '../services/core.ts';
+import { sourceView } from '../services/refer-secret.ts';
 
 export const iso = (ms: number): string => new Date(ms).toISOString();
 export const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms));
@@ -12,7 +26,7 @@ const stamps = (row: { version: number; created_at: number; updated_at: number }
   updated_at: iso(row.updated_at),
 });
 
-export const agentView = (agent: Agent) => {
+export const agentView = (core: Core, agent: Agent) => {
   const { auth } = agent;
   return {
     id: agent.id,
@@ -20,9 +34,42 @@ export const agentView = (agent: Agent) => {
     client_id: agent.name,
     owner: agent.owner,
     purpose: agent.purpose,
-    auth: auth.method === 'private_key_jwt' ? auth : { method: auth.method },
+    auth: authView(core, auth),
+    dpop: agent.dpop,
     status: agent.status,
     ...stamps(agent),
+  };
+};
+
+/** Whose account it is and how it does; no token. */
+export const authorizationView = (core: Core, row: Authorization) => ({
+  id: row.id,
+  connection: core.state.connections.get(row.connection_id)?.name ?? row.connection_id,
+  subject: row.subject,
+  status: row.status,
+  account: row.account,
+  scopes: row.scopes,
+  failure: row.failure,
+  connected_by: core.state.operators.get(row.connected_by)?.name ?? row.connected_by,
+  last_refreshed_at: isoOrNull(row.last_refreshed_at),
+  ...stamps(row),
+});
+
+/** How an OAuth connection does: its own account, and how many of its users'. */
+const accountsView = (core: Core, connection: Connection) => {
+  const rows = core.state.authorizations.ofConnection(connection.id);
+  const own = rows.find((row) => row.subject === null);
+  const users = (status: Authorization['status']): number =>
+    rows.filter((row) => row.subject !== null && row.status === status).length;
+  return {
+    status: own?.status ?? 'not_connected',
+    account: own?.account ?? null,
+    failure: own?.failure ?? null,
+    subjects: {
+      connected: users('connected'),
+      needs_reconnect: users('needs_reconnect'),
+      disconnected: users('disconnected'),
+    },
   };
 };
 
@@ -37,8 +84,41 @@ export const connectionView = (core: Core, connection: Connection) => {
     scopes: provider?.scopes(connection.settings) ?? [],
     enforcement: provider?.enforcement(connection.settings) ?? null,
     status: connection.status,
-    secret: connection.secret_version === null ? null : { version: connection.secret_version },
+    ...(provider?.authorizations?.needsConsent(connection.settings)
+      ? { authorization: accountsView(core, connection) }
+      : {}),
+    secret: connection.secret_source
+      ? { from: sourceView(connection.secret_source, (id) => core.state.connections.get(id)) }
+      : connection.secret_version === null
+        ? null
+        : { version: connection.secret_version },
     ...stamps(connection),
+  };
+};
+
+const authView = (core: Core, auth: AgentAuth) => {
+  if (auth.method === 'private_key_jwt') return auth;
+  if (auth.method !== 'workload') return { method: auth.method };
+  return { ...auth, issuer: core.state.trustedIssuers.get(auth.issuer)?.name ?? auth.issuer };
+};
+
+export const issuerView = ({ keys, ...row }: TrustedIssuer) => {
+  const { from, ...source } = keys;
+  return {
+    id: row.id,
+    name: row.name,
+    issuer: row.issuer,
+    keys: from,
+    ...source,
+    audiences: row.audiences,
+    algorithms: row.algorithms,
+    uses: row.uses,
+    subject_claim: row.subject_claim,
+    claims: row.claims,
+    max_token_age_seconds: row.max_token_age_seconds,
+    single_use: row.single_use,
+    status: row.status,
+    ...stamps(row),
   };
 };
 
@@ -55,6 +135,7 @@ export const entitlementView = (core: Core, row: Entitlement) => ({
   hours: row.hours && { from: minutes(row.hours.from), to: minutes(row.hours.to) },
   budget: row.budget,
   reason: row.reason,
+  on_behalf_of: row.on_behalf_of,
   granted_by: row.granted_by,
   expires_at: isoOrNull(row.expires_at),
   ...stamps(row),
@@ -91,9 +172,13 @@ export const grantAdminView = (core: Core, grant: Grant) => ({
   provider: grant.provider,
   credential_type: grant.credential_type,
   subject: grant.subject,
+  issuers: grant.issuers.map((id) => core.state.trustedIssuers.get(id)?.name ?? id),
+  dpop: grant.jkt !== null,
   owner: grant.owner,
   reason: grant.reason,
   upstream: grant.upstream,
+  /** When a credential that cannot be taken back ends by itself; null when none was found to live on. */
+  upstream_ends_by: isoOrNull(endsByIn(grant.handle) ?? null),
   max_expires_at: iso(grant.max_expires_at),
 });
 
@@ -104,9 +189,17 @@ export const selectorView = (core: Core, selector: Selector): Record<string, unk
   ...(selector.connection === undefined
     ? {}
     : { connection: core.state.connections.get(selector.connection)?.name ?? selector.connection }),
+  ...(selector.issuer === undefined
+    ? {}
+    : { issuer: core.state.trustedIssuers.get(selector.issuer)?.name ?? selector.issuer }),
 });
 
-export const revocationView = (core: Core, row: Revocation) => ({
+/** @param left what of it lives on and cannot be taken back: counted in `pending`, too */
+export const revocationView = (
+  core: Core,
+  row: Revocation,
+  left: Pick<UpstreamProgress, 'livesOn' | 'endsBy'> = { livesOn: 0, endsBy: null },
+) => ({
   id: row.id,
   selector: selectorView(core, row.selector),
   reason: row.reason,
@@ -119,6 +212,8 @@ export const revocationView = (core: Core, row: Revocation) => ({
     pending: row.upstream_pending,
     revoked: row.upstream_revoked,
     unrevocable: row.upstream_unrevocable,
+    lives_on: left.livesOn,
+    ends_by: isoOrNull(left.endsBy),
   },
   completed_at: isoOrNull(row.completed_at),
 });

@@ -21,6 +21,7 @@ export interface Tables {
   connections: model.Connection;
   secrets: model.SecretVersion;
   entitlements: model.Entitlement;
+  trusted_issuers: model.TrustedIssuer;
   grants: model.Grant;
   agent_tokens: model.AgentToken;
   fences: model.Fence;
@@ -29,16 +30,28 @@ export interface Tables {
   signing_keys: model.SigningKey;
   used_once: model.UsedOnce;
   budget_uses: model.BudgetUse;
+  authorizations: model.Authorization;
+  authorization_flows: model.AuthorizationFlow;
 }
 export type TableName = keyof Tables;
+
+/** Tables whose rows may hold a sealed box. Of grants those that are live upstream: of the others none is ever opened. */
+export const sealedTables = ['secrets', 'signing_keys', 'authorizations', 'authorization_flows', 'grants'] as const;
+export type SealedRow = {
+  [T in (typeof sealedTables)[number]]: { table: T; row: Tables[T] };
+}[(typeof sealedTables)[number]];
 
 export type Guard =
   /** The row exists and still has this version. */
   | { guard: 'unchanged'; table: TableName; id: string; version: number }
   /** No fence newer than `since` matches. */
   | { guard: 'unfenced'; since: number; facts: FenceFacts }
-  /** No grant of this connection has anything upstream, or an intent to. */
-  | { guard: 'nothing_upstream'; connection_id: string };
+  /** No grant of this connection has anything upstream, or an intent to, and no account is connected through it. */
+  | { guard: 'nothing_upstream'; connection_id: string }
+  /** No other connection's secret is read through this one, but for those of these ids. */
+  | { guard: 'unreferenced'; connection_id: string; besides: string[] }
+  /** No sealed box ({@link sealedTables}) is under the key-encryption key of this number. */
+  | { guard: 'nothing_sealed_under'; kek: number };
 
 type Insert = { [T in TableName]: { write: 'insert'; table: T; row: Tables[T] } }[TableName];
 type Update = {
@@ -100,6 +113,8 @@ export interface LedgerSnapshot {
   operators: model.Operator[];
   connections: model.Connection[];
   entitlements: model.Entitlement[];
+  trusted_issuers: model.TrustedIssuer[];
+  authorizations: model.Authorization[];
   fences: model.Fence[];
   key_encryption_keys: model.KeyEncryptionKey[];
   signing_keys: model.SigningKey[];
@@ -136,6 +151,14 @@ export interface StoredEntry {
 }
 
 /** How many live grants a selector matches. */
+export interface UpstreamProgress {
+  revoked: number;
+  unrevocable: number;
+  /** Cannot be taken back and ends by itself: how many, and when the last of them does; ms since the epoch. */
+  livesOn: number;
+  endsBy: number | null;
+}
+
 export interface GrantCount {
   total: number;
   /** Those with something to clean up upstream. */
@@ -148,6 +171,7 @@ export interface LedgerReader {
   grant(id: string): Promise<model.Grant | undefined>;
   agentToken(id: string): Promise<model.AgentToken | undefined>;
   secret(connectionId: string, number: number): Promise<model.SecretVersion | undefined>;
+  authorizationFlow(id: string): Promise<model.AuthorizationFlow | undefined>;
   revocation(id: string): Promise<model.Revocation | undefined>;
   revocations(page: PageRequest): Promise<model.Revocation[]>;
   grants(filter: GrantFilter, page: PageRequest): Promise<model.Grant[]>;
@@ -166,16 +190,21 @@ export interface LedgerReader {
   intendedGrants(upToSeq: number, limit: number): Promise<model.Grant[]>;
   /**
    * Issued grants with something live upstream, by id from after `after`: what a drain walks.
-   * @param endedBy only those that are not active any more, or whose time is over at this moment
+   * @param endedBy only those that are not active any more, or whose time is over at this moment, without what is known
+   * to live on past it
    */
   upstreamGrants(after: string, limit: number, endedBy?: number): Promise<model.Grant[]>;
   /** How far a revocation's clean-up upstream has come. */
-  upstreamProgress(revocationId: string): Promise<{ revoked: number; unrevocable: number }>;
+  upstreamProgress(revocationId: string): Promise<UpstreamProgress>;
   /** Ids of rows whose time is over, at most `limit` a table. */
   expiredRows(
     now: number,
     limit: number,
-  ): Promise<{ table: 'agent_tokens' | 'used_once' | 'budget_uses'; id: string }[]>;
+  ): Promise<{ table: 'agent_tokens' | 'used_once' | 'budget_uses' | 'authorization_flows'; id: string }[]>;
+  /** How many sealed boxes ({@link sealedTables}) are under each key-encryption key. */
+  sealedBoxes(): Promise<{ kek: number; boxes: number }[]>;
+  /** Rows of a table with a box under another key-encryption key than this one, by id from after `after`. */
+  rowsSealedUnderOthers(table: SealedRow['table'], kek: number, after: string, limit: number): Promise<SealedRow[]>;
   /** Revocations whose clean-up has not ended. */
   openRevocations(): Promise<model.Revocation[]>;
   audit(filter: AuditFilter, page: PageRequest<number>): Promise<StoredEntry[]>;

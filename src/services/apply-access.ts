@@ -14,6 +14,7 @@ import {
   prepareConnectionDeletion,
   prepareConnectionPatch,
   prepareSecret,
+  requireExpanded,
   requireNothingUpstream,
   secretIsInForce,
 } from './manage-connections.ts';
@@ -25,6 +26,7 @@ import {
   prepareEntitlementPatch,
 } from './manage-entitlements.ts';
 import type { CoreWithSecrets } from './provider-context.ts';
+import { prepareSource } from './refer-secret.ts';
 
 export interface AccessDocument {
   agents: (Omit<AgentInput, 'auth'> & { auth?: AgentInput['auth'] | undefined })[];
@@ -90,9 +92,11 @@ export const applyAccess = async (
     connections: new Map(core.state.connections.all().map((connection) => [connection.name, connection])),
   };
   for (const [i, agent] of document.agents.entries()) await at(`agents.${i}`, () => applyAgent(work, agent));
-  for (const [i, connection] of document.connections.entries()) {
-    await at(`connections.${i}`, () => applyConnection(work, connection));
-  }
+  // Those whose secret is read through another come after all that could be that other.
+  const ordered = [...document.connections.entries()].sort(
+    ([, a], [, b]) => Number(a.secret_from !== undefined) - Number(b.secret_from !== undefined),
+  );
+  for (const [i, connection] of ordered) await at(`connections.${i}`, () => applyConnection(work, connection));
   const kept = new Set<string>();
   for (const [i, entitlement] of document.entitlements.entries()) {
     kept.add(await at(`entitlements.${i}`, () => applyEntitlement(work, entitlement)));
@@ -155,6 +159,7 @@ const applyAgent = (work: Work, input: AccessDocument['agents'][number]): void =
     {
       owner: input.owner,
       purpose: input.purpose ?? null,
+      dpop: input.dpop ?? 'optional',
       ...(sameAuth || input.auth === undefined ? {} : { auth: input.auth }),
     },
     operator,
@@ -168,22 +173,27 @@ const applyAgent = (work: Work, input: AccessDocument['agents'][number]): void =
   show(work, prepared.change, { action: 'update', kind: 'agent', name: existing.name, fields: prepared.fields });
 };
 
+/** As the document leaves it; of those it does not name, as it is. */
+const find = (work: Work, nameOrId: string): Connection | undefined =>
+  work.connections.get(nameOrId) ?? [...work.connections.values()].find(({ id }) => id === nameOrId);
+
 const applyConnection = async (work: Work, input: ConnectionInput): Promise<void> => {
   const { core, caller, operator } = work;
   const existing = core.state.connections.named(input.name);
   if (!existing) {
-    const { change, connection } = prepareConnection(core, input, caller);
+    const { change, connection } = prepareConnection(core, input, caller, (called) => find(work, called));
     work.connections.set(connection.name, connection);
     show(work, change, { action: 'create', kind: 'connection', name: connection.name, fields: [] });
     return;
   }
-  if (existing.provider !== input.provider) {
+  const { provider, settings, origin } = requireExpanded(core, input);
+  if (existing.provider !== provider) {
     throw new Refused('conflict', `connection ${input.name} is of provider ${existing.provider}; delete it first`);
   }
   const patched = prepareConnectionPatch(
     core,
     existing,
-    { owner: input.owner ?? null, settings: input.settings, secret: input.secret },
+    { owner: input.owner ?? null, settings, secret: input.secret, secret_from: input.secret_from, origin },
     operator,
     caller,
   );
@@ -191,6 +201,12 @@ const applyConnection = async (work: Work, input: ConnectionInput): Promise<void
   work.connections.set(row.name, row);
   if (patched) {
     show(work, patched.change, { action: 'update', kind: 'connection', name: row.name, fields: patched.fields });
+  }
+  const source =
+    input.secret_from && (await prepareSource(core, row, input.secret_from, caller, (called) => find(work, called)));
+  if (source) {
+    work.connections.set(row.name, source.connection);
+    show(work, source.change, { action: 'update', kind: 'secret', name: row.name, fields: [] });
   }
   if (input.secret !== undefined && !(await secretIsInForce(core, existing, input.secret))) {
     const { change } = await prepareSecret(core, row, input.secret, caller);
@@ -244,10 +260,11 @@ const prune = async (work: Work, document: AccessDocument, keptEntitlements: Rea
       fields: [],
     });
   }
-  for (const connection of core.state.connections.all()) {
-    if (connections.has(connection.name)) continue;
+  const gone = core.state.connections.all().filter((connection) => !connections.has(connection.name));
+  for (const connection of gone) {
     await requireNothingUpstream(core, connection);
-    show(work, prepareConnectionDeletion(core, connection, operator, caller), {
+    const besides = gone.map(({ id }) => id);
+    show(work, prepareConnectionDeletion(core, connection, operator, caller, besides), {
       action: 'delete',
       kind: 'connection',
       name: connection.name,

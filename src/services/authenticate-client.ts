@@ -7,13 +7,20 @@ import type { Agent } from '../domain/model.ts';
 import { readStrictJws } from '../domain/strict-jws.ts';
 import { sameDigest, tokenDigest } from '../domain/tokens.ts';
 import type { Egress } from '../ports/egress.ts';
+import type { Guard } from '../ports/ledger.ts';
 import { type Caller, type Core, commit, record } from './core.ts';
+import type { ForeignTokens } from './foreign-tokens.ts';
 
 export type ClientProof =
   | { method: 'client_secret_basic' | 'client_secret_post'; clientId: string; secret: string }
   | { method: 'private_key_jwt'; assertion: string; clientId: string | undefined };
 
-export type ClientAuthentication = { ok: true; agent: Agent } | { ok: false; why: string };
+/** `issuers`, `guards`: on whose word it is this agent, and that they are still trusted (foreign-tokens.ts). */
+export type ClientAuthentication =
+  | { ok: true; agent: Agent; issuers: string[]; guards: Guard[] }
+  | { ok: false; why: string };
+
+const proven = (agent: Agent): ClientAuthentication => ({ ok: true, agent, issuers: [], guards: [] });
 
 /** The longest life of an assertion, and how far clocks may differ. */
 const longestAssertionSeconds = 300;
@@ -34,12 +41,14 @@ const failed = (why: string): ClientAuthentication => ({ ok: false, why: why.sli
 export class ClientAuthenticator {
   readonly #core: Core;
   readonly #egress: Egress;
+  readonly #foreign: ForeignTokens;
   /** Keys fetched from a client's jwks_uri, or under way: whoever asks meanwhile waits for the same answer. */
   readonly #fetched = new Map<string, { at: number; failed: boolean; keys: Promise<JSONWebKeySet> }>();
 
-  constructor(core: Core, egress: Egress) {
+  constructor(core: Core, egress: Egress, foreign: ForeignTokens) {
     this.#core = core;
     this.#egress = egress;
+    this.#foreign = foreign;
   }
 
   /** @returns the agent, or why not in words for the audit log; the client is told nothing of it */
@@ -55,7 +64,7 @@ export class ClientAuthenticator {
     if (!agent || !auth || !('secret_digest' in auth)) return failed('unknown client or another method');
     if (!same) return failed('wrong client secret');
     if (auth.method !== proof.method) return failed('another authentication method is registered');
-    return { ok: true, agent };
+    return proven(agent);
   }
 
   async #assertion(proof: Extract<ClientProof, { assertion: string }>, caller: Caller): Promise<ClientAuthentication> {
@@ -65,6 +74,11 @@ export class ClientAuthenticator {
       if (name in parts.header) return failed(`${name} in the header is not accepted`);
     }
     const subject = parts.payload['sub'];
+    // A client's own assertion has itself as issuer and subject (RFC 7523 section 3); any other is what a platform says
+    // of its workload, as cloud identity services take it.
+    if (parts.payload['iss'] !== subject) {
+      return this.#foreign.proveAgent(proof.assertion, proof.clientId, 'client_assertion', caller);
+    }
     const agent = typeof subject === 'string' ? this.#core.state.agentCalled(subject) : undefined;
     if (agent?.auth.method !== 'private_key_jwt') return failed('unknown client or another method');
     if (proof.clientId !== undefined && this.#core.state.agentCalled(proof.clientId)?.id !== agent.id) {
@@ -99,7 +113,7 @@ export class ClientAuthenticator {
         }),
       ],
     });
-    return used.ok ? { ok: true, agent } : failed('this assertion was used before');
+    return used.ok ? proven(agent) : failed('this assertion was used before');
   }
 
   async #verified(

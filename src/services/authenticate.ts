@@ -4,6 +4,7 @@ import type { Agent, AgentToken, Operator } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { sameDigest, tokenDigest, tokenRowId } from '../domain/tokens.ts';
 import type { Core } from './core.ts';
+import { requireBinding } from './verify-proof.ts';
 
 export interface AuthenticatedAgent {
   agent: Agent;
@@ -14,15 +15,28 @@ const unauthenticated = (): Refused => new Refused('unauthenticated', 'no valid 
 
 /**
  * Check point `agent-api`.
+ * @param binding judges how a token of this row was presented (RFC 9449); as Bearer unless said
  * @throws Refused `unauthenticated`, `revoked`, `expired` or `agent_suspended`
  */
-export const authenticateAgent = async (core: Core, token: string): Promise<AuthenticatedAgent> => {
+export const authenticateAgent = async (
+  core: Core,
+  token: string,
+  binding: (row: AgentToken, agent: Agent) => Promise<void> | undefined = requireUnbound,
+): Promise<AuthenticatedAgent> => {
   const found = await findAgentToken(core, token);
   if (!found) throw unauthenticated();
   const { row, agent, dead } = found;
   if (dead) throw new Refused(dead.code, dead.detail);
   if (!agent) throw unauthenticated();
-  return { agent, token: row };
+  const checking = binding(row, agent);
+  if (!checking) return { agent, token: row };
+  await checking;
+  // A revocation may have come while the proof was checked and spent.
+  return authenticateAgent(core, token, () => undefined);
+};
+
+const requireUnbound = (row: AgentToken): undefined => {
+  requireBinding(row.jkt, 'Bearer', undefined);
 };
 
 /** @returns the token's row and whether it is alive, or undefined when Warder never issued this token */

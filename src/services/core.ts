@@ -2,8 +2,11 @@
 import type { Actor, AuditEvent, AuditRecord } from '../domain/audit-entry.ts';
 import { auditRecord } from '../domain/audit-entry.ts';
 import { type IdPrefix, idEntropyBytes, makeId } from '../domain/ids.ts';
+import type { KeyServiceName } from '../domain/key-service-name.ts';
 import { Refused } from '../domain/refusals.ts';
+import type { Catalog } from '../ports/catalog.ts';
 import type { Clock, Entropy } from '../ports/clock.ts';
+import type { KeyService } from '../ports/kms.ts';
 import { type Changeset, type Committed, type Ledger, type LedgerReader, LedgerUnavailable } from '../ports/ledger.ts';
 import type { Log } from '../ports/log.ts';
 import type { Provider } from '../ports/provider.ts';
@@ -18,8 +21,11 @@ export interface Core {
   reader: LedgerReader;
   state: State;
   keyring: Keyring;
+  /** Opens a key service beside the configured one, to migrate to. @throws KmsRefused when its kind is not configured */
+  openKeyService(name: KeyServiceName): KeyService;
   signingKeys: SigningKeys;
   providers: ReadonlyMap<string, Provider>;
+  catalog: Catalog;
   /** The public URL, byte for byte: `iss`, and the base of every address Warder hands out. */
   issuer: string;
   log: Log;

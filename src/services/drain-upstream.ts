@@ -4,11 +4,13 @@
  * from what the ledger says, so it goes on after a restart where it was.
  *
  * Each connection has a lane of its own: an upstream that hangs keeps only its own grants waiting. A try that fails is
- * repeated after a pause, a bounded number of times; then the grant is `unrevocable`, where everybody sees it.
+ * repeated after a pause, a bounded number of times; then the grant is `unrevocable`, where everybody sees it. What
+ * cannot be taken back and ends by itself stays `live` upstream, with its time, until that time is over.
  */
 import { selectorMatches } from '../domain/fences.ts';
 import { grantFacts } from '../domain/liveness.ts';
 import type { Grant, Revocation } from '../domain/model.ts';
+import { endsByIn, providersHandle, withEnd, withoutBox } from '../domain/stored-handle.ts';
 import { commit, record } from './core.ts';
 import { Lanes } from './lanes.ts';
 import type { CoreWithSecrets } from './provider-context.ts';
@@ -46,6 +48,9 @@ const maxIntents = 1_000;
  */
 const expiryGraceMs = 2_000;
 
+/** How a clean-up ended: gone, failed to the last try, or not to be had before a time (ms since the epoch). */
+type End = { failure?: string } | { endsBy: number };
+
 const drainer = systemCaller('drain');
 const recovery = systemCaller('recovery');
 
@@ -57,6 +62,8 @@ export class UpstreamDrain {
   /** In a lane, waiting or running. */
   readonly #queued = new Set<string>();
   readonly #failed = new Map<string, { tries: number; restUntil: number }>();
+  /** Open revocations with nothing left to do before a time: all they wait for ends by itself. */
+  readonly #waiting = new Map<string, number>();
   #round: Promise<void> | undefined;
   #again = false;
   /** The newest fence when a walk over everything was last complete. */
@@ -119,14 +126,18 @@ export class UpstreamDrain {
       if (!state.issuing.has(grant.id)) this.#queue(grant, () => this.#undo(grant));
     }
 
-    const pending = new Set<string>();
-    const everything = open.length > 0 || this.#walkedFence < newestFence;
+    const pending = new Map<string, number>();
+    const now = clock.now();
+    const waits = ({ id }: Revocation): boolean => (this.#waiting.get(id) ?? 0) > now;
+    const everything = !open.every(waits) || this.#walkedFence < newestFence;
     for (let after = ''; !this.#stop.signal.aborted; ) {
       const endedBy = everything ? undefined : clock.now() - expiryGraceMs;
       const grants = await reader.upstreamGrants(after, page, endedBy);
       for (const grant of grants) {
         const killer = this.#killer(grant, open);
-        if (killer) pending.add(killer.id);
+        const endsBy = endsByIn(grant.handle) ?? 0;
+        if (killer) pending.set(killer.id, Math.min(pending.get(killer.id) ?? Number.POSITIVE_INFINITY, endsBy));
+        if (endsBy > now) continue;
         if (killer || this.#isDue(grant, newestFence)) this.#queue(grant, () => this.#finish(grant, killer));
       }
       const last = grants.at(-1);
@@ -136,7 +147,13 @@ export class UpstreamDrain {
     this.#armRetry();
     if (this.#stop.signal.aborted) return;
     this.#walkedFence = Math.max(this.#walkedFence, everything ? newestFence : -1);
-    for (const revocation of open) if (!pending.has(revocation.id)) await this.#close(revocation);
+    if (!everything) return;
+    this.#waiting.clear();
+    for (const revocation of open) {
+      const next = pending.get(revocation.id);
+      if (next === undefined) await this.#close(revocation);
+      else this.#waiting.set(revocation.id, next);
+    }
   }
 
   /** The revocation that ended this grant while it lived; of several the first. */
@@ -191,8 +208,14 @@ export class UpstreamDrain {
       const grant = (await core.state.grants.get(found.id)) ?? found;
       if (grant.upstream !== 'live') return;
       const facts = grantFacts(grant, core.state.agents.get(grant.agent_id));
+      if ('endsBy' in end) {
+        if (endsByIn(grant.handle) !== undefined) return;
+        if (await this.#livesOn(grant, killer, end.endsBy)) return;
+        continue;
+      }
       const fenced = killer !== undefined || core.state.fences.fencedBy(grant.seq, facts) !== undefined;
       const ended = grant.status === 'active' ? (fenced ? 'revoked' : 'expired') : grant.status;
+      const byItself = endsByIn(grant.handle) !== undefined;
       const status = end.failure === undefined ? ended : 'unrevocable';
       const result = await commit(core, {
         writes: [
@@ -203,6 +226,7 @@ export class UpstreamDrain {
             set: {
               status,
               upstream: end.failure === undefined ? 'gone' : 'unrevocable',
+              handle: withoutBox(grant.handle),
               revocation_id: killer?.id ?? null,
               version: grant.version + 1,
             },
@@ -213,7 +237,13 @@ export class UpstreamDrain {
           record(core, drainer, {
             type: end.failure === undefined ? 'grant.cleaned_up' : 'grant.unrevocable',
             ...grantNames(core, grant),
-            data: { status, revocation: killer?.id, ...end, ...(end.failure ? { handle: grant.handle } : {}) },
+            data: {
+              status,
+              revocation: killer?.id,
+              ...end,
+              ...(byItself ? { ended_by_itself: true } : {}),
+              ...(end.failure ? { handle: providersHandle(grant.handle) } : {}),
+            },
           }),
         ],
       });
@@ -221,11 +251,44 @@ export class UpstreamDrain {
     }
   }
 
+  /** Records, once, that a credential lives on; its status is what it was. @returns false when the row changed meanwhile */
+  async #livesOn(grant: Grant, killer: Revocation | undefined, endsBy: number): Promise<boolean> {
+    const result = await commit(this.#core, {
+      writes: [
+        {
+          write: 'update',
+          table: 'grants',
+          id: grant.id,
+          set: {
+            handle: withEnd(grant.handle, endsBy),
+            revocation_id: killer?.id ?? null,
+            version: grant.version + 1,
+          },
+          from: { upstream: 'live', version: grant.version },
+        },
+      ],
+      audit: [
+        record(this.#core, drainer, {
+          type: 'grant.lives_on',
+          ...grantNames(this.#core, grant),
+          data: { ends_by: new Date(endsBy).toISOString(), revocation: killer?.id },
+        }),
+      ],
+    });
+    return result.ok;
+  }
+
   /** @returns how it ended upstream, or undefined while there are tries left */
-  async #try(grant: Grant): Promise<{ failure?: string } | undefined> {
+  async #try(grant: Grant): Promise<End | undefined> {
+    // Ended by itself: there is nothing to ask anybody.
+    if (endsByIn(grant.handle) !== undefined) return {};
     const revoked = await revokeUpstream(this.#core, grant, drainer, { stop: this.#stop.signal });
     if (revoked.how === 'later') return undefined;
     const tries = (this.#failed.get(grant.id)?.tries ?? 0) + 1;
+    if (revoked.how === 'lives_on') {
+      this.#failed.delete(grant.id);
+      return { endsBy: revoked.endsBy };
+    }
     if (revoked.how === 'gone' || tries >= this.#patience.tries) {
       this.#failed.delete(grant.id);
       return revoked.how === 'gone' ? {} : { failure: `${revoked.why}, ${tries} times` };

@@ -10,12 +10,18 @@ import type { Agent, Connection, Grant } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { type Needles, secretNeedles } from '../domain/secret-mask.ts';
 import { sameDigest, tokenDigest, tokenRowId } from '../domain/tokens.ts';
-import type { ConnectionSecret, GatewayTarget } from '../ports/provider.ts';
+import type { ConnectionSecret, GatewayTarget, Provider } from '../ports/provider.ts';
 import { type Caller, commit, record } from './core.ts';
-import type { CoreWithSecrets } from './provider-context.ts';
+import { GatewayCredentials } from './gateway-credentials.ts';
+import { type CoreWithSecrets, refusalOfProvider } from './provider-context.ts';
+import { proofUsedBefore, requireBinding, type VerifiedProof, verifyProof } from './verify-proof.ts';
 
 export interface CallRequest {
   token: string | undefined;
+  /** How the token was presented; as Bearer unless said. */
+  scheme?: 'Bearer' | 'DPoP' | undefined;
+  /** The proof of possession that came with it (RFC 9449). */
+  proof?: string | undefined;
   connection: string;
   method: string;
   /** As it will be sent, without the query. */
@@ -45,6 +51,8 @@ export interface OpenCall {
   connection: Connection;
   target: GatewayTarget;
   needles: Needles;
+  /** What was put into `target`. */
+  secret: ConnectionSecret;
   /** The ledger's number of the call's first entry; its last entry refers to it. */
   seq: number;
   startedAt: number;
@@ -59,11 +67,18 @@ export interface CallResult {
   why?: string;
 }
 
-/** A connection's rules and target, made ready once for each version of it. */
+/** A connection's rules, made ready once for each version of it, and what is put in where all calls share one secret. */
 interface Prepared {
   version: number;
-  secretVersion: number;
+  provider: Provider;
   rules: Map<string, CompiledRule[]>;
+  shared: Injection | undefined;
+}
+
+/** A secret, and what a call with it needs. */
+interface Injection {
+  version: number;
+  secret: ConnectionSecret;
   target: GatewayTarget;
   needles: Needles;
 }
@@ -83,11 +98,15 @@ const sufficientScopes = (rules: ReadonlyMap<string, readonly CompiledRule[]>, r
 export class GatewayCalls {
   readonly #core: CoreWithSecrets;
   readonly #prepared = new Map<string, Prepared>();
+  /** Of access tokens, which come and go: each as long as somebody holds its token. */
+  readonly #injections = new WeakMap<ConnectionSecret, Injection>();
+  readonly #credentials: GatewayCredentials;
   readonly #running = new Map<OpenCall, (dead: Dead) => void>();
   #clockwork: NodeJS.Timeout | undefined;
 
   constructor(core: CoreWithSecrets) {
     this.#core = core;
+    this.#credentials = new GatewayCredentials(core);
     core.state.onKilled(() => this.#endTheDead());
     core.keyring.onSealed(() => this.#prepared.clear());
   }
@@ -113,7 +132,23 @@ export class GatewayCalls {
   async open(request: CallRequest, caller: Omit<Caller, 'actor'>): Promise<OpenCall> {
     const holder = await this.holderOf(request.token);
     if (!holder) throw new Refused('unauthenticated', 'no valid gateway token was presented');
-    return this.#openWith(holder.grant, holder.agent, request, caller);
+    const { grant, agent } = holder;
+    const unbound = grant.jkt === null && request.scheme !== 'DPoP';
+    const proof = unbound ? undefined : await this.#possession(grant, request);
+    return this.#openWith(grant, agent, request, caller, proof);
+  }
+
+  /** @throws Refused `invalid_dpop_proof`, `unauthenticated` */
+  async #possession({ jkt }: Grant, request: CallRequest): Promise<VerifiedProof | undefined> {
+    const { scheme = 'Bearer', proof, token, method, connection, path } = request;
+    if (jkt === null || scheme === 'Bearer' || proof === undefined) {
+      requireBinding(jkt, scheme, undefined);
+      return undefined;
+    }
+    const url = `${this.#core.issuer}/gateway/${connection}${path}`;
+    const verified = await verifyProof(this.#core, proof, { method, url, accessToken: token });
+    requireBinding(jkt, scheme, verified);
+    return verified;
   }
 
   async #openWith(
@@ -121,6 +156,7 @@ export class GatewayCalls {
     agent: Agent | undefined,
     request: CallRequest,
     caller: Omit<Caller, 'actor'>,
+    proof: VerifiedProof | undefined,
   ): Promise<OpenCall> {
     const core = this.#core;
     const decidedAt = core.state.newestSeq;
@@ -131,7 +167,7 @@ export class GatewayCalls {
     if (connection.name !== request.connection) {
       throw new Refused('not_entitled', 'this gateway token is for another connection');
     }
-    const prepared = await this.#prepare(connection);
+    const prepared = this.#ready(connection) ?? (await this.#prepare(connection));
     const allowed = grant.scopes.some((scope) =>
       prepared.rules.get(scope)?.some((rule) => matches(rule, request.method, request.path)),
     );
@@ -140,14 +176,16 @@ export class GatewayCalls {
         scopes: sufficientScopes(prepared.rules, request),
       });
     }
-    const { inject } = prepared.target;
+    const given = this.#injection(connection, grant.subject, prepared);
+    const injection = given instanceof Promise ? await given : given;
+    const { inject } = injection.target;
     if (inject.in === 'query' && namesParameter(request.query, inject.name)) {
       throw new Refused('invalid_request', 'this query parameter carries the secret; leave it out');
     }
     const startedAt = core.clock.now();
     const result = await commit(core, {
       guards: [{ guard: 'unfenced', since: decidedAt, facts: grantFacts(grant, agent) }],
-      writes: [],
+      writes: proof ? [proof.use] : [],
       audit: [
         record(core, this.#callerOf(agent, caller), {
           type: 'gateway.call',
@@ -156,9 +194,10 @@ export class GatewayCalls {
         }),
       ],
     });
+    if (!result.ok && result.why === 'exists') throw proofUsedBefore();
     if (!result.ok) throw new Refused('revoked', 'this credential was revoked');
-    const { target, needles } = prepared;
-    return { grant, agent, connection, target, needles, seq: result.seq, startedAt };
+    const { target, needles, secret } = injection;
+    return { grant, agent, connection, target, needles, secret, seq: result.seq, startedAt };
   }
 
   /** Registers a call that is under way: `end` is called when it must not go on (check point `gateway-stream`). */
@@ -231,17 +270,35 @@ export class GatewayCalls {
     }, clockMs).unref();
   }
 
+  /** The upstream answered 401: where the secret is one that Warder can renew, the next call brings a new one. */
+  secretRefused(call: OpenCall): void {
+    try {
+      this.#credentials.refused(call.connection, call.grant.subject, call.secret);
+    } catch (error) {
+      // Disconnected or sealed meanwhile: there is nothing to renew.
+      if (!(error instanceof Refused)) throw error;
+    }
+  }
+
+  /** Without waiting: the common case. */
+  #ready(connection: Connection): Prepared | undefined {
+    this.#core.keyring.requireUnsealed();
+    const held = this.#prepared.get(connection.id);
+    return held?.version === connection.version ? held : undefined;
+  }
+
   async #prepare(connection: Connection): Promise<Prepared> {
     const core = this.#core;
-    core.keyring.requireUnsealed();
-    const held = this.#prepared.get(connection.id);
-    if (held?.version === connection.version) return held;
     const provider = core.providers.get(connection.provider);
-    const secret: ConnectionSecret | undefined = await core.secrets.open(core.reader, connection);
+    // What is read from a vault is asked for at each call: it may have changed there.
+    const elsewhere = connection.secret_source !== null;
+    const secret = elsewhere ? undefined : await core.secrets.open(core.reader, connection);
     if (!provider?.gatewayRules || !provider.gatewayTarget) {
       throw new Refused('invalid_request', 'this connection is not used through the gateway');
     }
-    if (!secret) throw new Refused('conflict', 'this connection has no secret yet');
+    if (!secret && !elsewhere && !provider.authorizations) {
+      throw new Refused('conflict', 'this connection has no secret yet');
+    }
     const rules = new Map<string, CompiledRule[]>();
     for (const scope of provider.scopes(connection.settings)) {
       const compiled = provider.gatewayRules(connection.settings, scope).map(compileRule);
@@ -250,16 +307,33 @@ export class GatewayCalls {
         compiled.flatMap((rule) => (rule.ok ? [rule.rule] : [])),
       );
     }
-    const target = provider.gatewayTarget(connection, secret);
-    const prepared: Prepared = {
-      version: connection.version,
-      secretVersion: secret.version,
-      rules,
-      target,
-      needles: secretNeedles(target.secrets),
-    };
+    const shared = secret && !provider.authorizations ? injectionOf(connection, provider, secret) : undefined;
+    const prepared: Prepared = { version: connection.version, provider, rules, shared };
     this.#prepared.set(connection.id, prepared);
     return prepared;
+  }
+
+  /** At once where the secret is at hand. @throws Refused, also by the promise */
+  #injection(connection: Connection, subject: string | null, prepared: Prepared): Injection | Promise<Injection> {
+    const { provider, shared } = prepared;
+    if (shared) return shared;
+    const injected = (secret: ConnectionSecret): Injection => {
+      const known = this.#injections.get(secret);
+      if (known?.version === connection.version) return known;
+      const made = injectionOf(connection, provider, secret);
+      this.#injections.set(secret, made);
+      return made;
+    };
+    const secret = provider.authorizations
+      ? this.#credentials.secret(connection, subject, provider.authorizations)
+      : this.#core.secrets.open(this.#core.reader, connection).then((found) => {
+          if (found) return found;
+          throw new Refused('conflict', 'this connection has no secret yet');
+        });
+    if (!(secret instanceof Promise)) return injected(secret);
+    return secret.then(injected, (error: unknown) => {
+      throw refusalOfProvider(error);
+    });
   }
 
   #callerOf(agent: Agent, caller: Omit<Caller, 'actor'>): Caller {
@@ -314,3 +388,9 @@ export class GatewayCalls {
     });
   }
 }
+
+const injectionOf = (connection: Connection, provider: Provider, secret: ConnectionSecret): Injection => {
+  if (!provider.gatewayTarget) throw new Refused('invalid_request', 'this connection is not used through the gateway');
+  const target = provider.gatewayTarget(connection, secret);
+  return { version: connection.version, secret, target, needles: secretNeedles(target.secrets) };
+};

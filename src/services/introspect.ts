@@ -14,7 +14,7 @@ import { returnGrant } from './use-grant.ts';
 type Found = { kind: 'agent'; row: AgentToken } | { kind: 'grant'; row: Grant };
 
 /** The row this exact token belongs to. Another spelling of the same JWT is another string, and unknown. */
-const find = async (core: Core, token: string): Promise<Found | undefined> => {
+export const findToken = async (core: Core, token: string): Promise<Found | undefined> => {
   const agentToken = await findAgentToken(core, token);
   if (agentToken) return { kind: 'agent', row: agentToken.row };
   const id = tokenRowId('gateway', token) ?? grantIdOfJwt(token);
@@ -42,12 +42,20 @@ const mayAsk = (agent: Agent, grant: Grant, connection: Connection | undefined):
   return Array.isArray(introspectors) && introspectors.includes(agent.name);
 };
 
+/** Whom it is about, and who really acts (RFC 8693 section 4.1). */
+const actingFor = (subject: string | null, agent: Agent) =>
+  subject === null ? { sub: agent.name } : { sub: subject, act: { sub: agent.name } };
+
+/** RFC 9449 section 6.2. */
+const boundTo = (jkt: string | null) =>
+  jkt === null ? { token_type: 'Bearer' } : { token_type: 'DPoP', cnf: { jkt } };
+
 const seconds = (ms: number): number => Math.floor(ms / 1000);
 
 /** Check point `introspection`. @returns the body of the response: `{ active: false }`, or the facts of a live token */
 export const introspect = async (core: Core, client: Agent, token: string): Promise<Record<string, unknown>> => {
   const inactive = { active: false };
-  const found = await find(core, token);
+  const found = await findToken(core, token);
   if (!found) return inactive;
   const { state, issuer } = core;
   const now = core.clock.now();
@@ -59,8 +67,8 @@ export const introspect = async (core: Core, client: Agent, token: string): Prom
       active: true,
       iss: issuer,
       client_id: holder.name,
-      sub: holder.name,
-      token_type: 'Bearer',
+      ...actingFor(found.row.subject, holder),
+      ...boundTo(found.row.jkt),
       iat: seconds(found.row.issued_at),
       exp: seconds(found.row.expires_at),
       jti: found.row.id,
@@ -74,10 +82,11 @@ export const introspect = async (core: Core, client: Agent, token: string): Prom
     active: true,
     iss: issuer,
     client_id: holder.name,
-    sub: grant.subject ?? holder.name,
+    ...actingFor(grant.subject, holder),
     aud: connection.settings['audience'] ?? `${issuer}/connections/${connection.name}`,
     scope: grant.scopes.join(' '),
-    token_type: 'Bearer',
+    ...boundTo(grant.jkt),
+    ...(grant.authorization_details === null ? {} : { authorization_details: grant.authorization_details }),
     iat: seconds(grant.issued_at),
     exp: seconds(grant.expires_at),
     jti: grant.id,
@@ -91,7 +100,7 @@ export const introspect = async (core: Core, client: Agent, token: string): Prom
  * @throws Refused `ledger_unavailable`: never a success that did nothing
  */
 export const revokeByClient = async (core: Core, client: Agent, token: string, caller: Caller): Promise<void> => {
-  const found = await find(core, token);
+  const found = await findToken(core, token);
   if (found?.kind === 'grant' && found.row.agent_id === client.id) return returnGrant(core, found.row, caller);
   const own = found?.kind === 'agent' && found.row.agent_id === client.id ? found.row : undefined;
   await commit(core, {

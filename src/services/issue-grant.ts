@@ -3,6 +3,9 @@
  * order; the short of it: what may exist upstream is recorded before it is made, what is delivered is recorded before
  * it is delivered, and what was decided is checked again in the commit that makes it true.
  */
+import { hash } from 'node:crypto';
+import { detailsType } from '../domain/authorization-details.ts';
+import { canonicalJson } from '../domain/canonical-json.ts';
 import { type Decision, decide } from '../domain/decide.ts';
 import { grantFacts } from '../domain/liveness.ts';
 import type { Agent, Connection, Grant } from '../domain/model.ts';
@@ -10,8 +13,9 @@ import { isName, isScopeName } from '../domain/names.ts';
 import { Refused } from '../domain/refusals.ts';
 import { makeToken, tokenDigest, tokenEntropyBytes } from '../domain/tokens.ts';
 import { type Changeset, type Committed, type Guard, unassigned, type Write } from '../ports/ledger.ts';
-import { type Handle, type Minted, type Provider, ProviderFailure } from '../ports/provider.ts';
+import { type Handle, type Minted, type MintRequest, type Provider, ProviderFailure } from '../ports/provider.ts';
 import { type Caller, commit, newId, record } from './core.ts';
+import { InvalidInput } from './manage-connections.ts';
 import { type CoreWithSecrets, inTime, providerContext, refusalOfProvider } from './provider-context.ts';
 import { undoIntended } from './undo-intended.ts';
 
@@ -23,8 +27,22 @@ export interface IssueRequest {
   ttlSeconds?: number | undefined;
   reason?: string | undefined;
   subject?: string | undefined;
+  /** What the provider wants to know beside scopes. */
+  parameters?: Record<string, unknown> | undefined;
   /** Refuse, before anything is made, a credential that is not one bearer token: the token endpoint can only give that. */
   bearerOnly?: boolean;
+  /** Likewise one that is not a JWT of Warder's own. */
+  jwtOnly?: boolean | undefined;
+  /** Ids of trusted issuers on whose word it is asked for. */
+  issuers?: readonly string[] | undefined;
+  /** Thumbprint of the key the credential is to be bound to, where Warder makes it (RFC 9449). */
+  jkt?: string | undefined;
+  /** It ends by then, in milliseconds since the epoch: what it is asked for with ends then. */
+  notAfter?: number | undefined;
+  /** Asked for as authorization_details (RFC 9396): what is granted is told in that form. */
+  detailed?: boolean | undefined;
+  /** What must still be so when it is committed, beside what issuing itself needs. */
+  guards?: readonly Guard[] | undefined;
 }
 
 export interface Issued {
@@ -36,6 +54,8 @@ export interface Issued {
 type Allowed = Extract<Decision, { outcome: 'allow' }>;
 
 const bearerTypes = new Set(['gateway', 'bearer', 'jwt']);
+/** Credentials that Warder itself makes: the others are bound to a key by nobody. */
+const bindableTypes = new Set(['gateway', 'jwt']);
 
 /** How often a decision is taken anew because what it rested on changed before it could be committed. */
 const maxAttempts = 3;
@@ -95,17 +115,26 @@ const attemptIssue = async (
   }
   core.keyring.requireUnsealed();
   const grant = plannedGrant(id, request, agent, connection, provider, decision);
-  const plan = provider.plan(mintRequest(grant, agent, connection));
+  const asked = checkedRequest(provider, mintRequest(grant, agent, connection, request.parameters));
+  const plan = provider.plan(asked);
   grant.credential_type = plan.credentialType;
   grant.handle = plan.handle;
   grant.upstream = plan.handle === null ? null : 'live';
+  if (!bindableTypes.has(plan.credentialType)) grant.jkt = null;
   if (request.bearerOnly && !bearerTypes.has(plan.credentialType)) {
     throw new Refused('not_found', 'the credential of this connection is not a bearer token; ask for it at /v1/grants');
   }
-  if (connection.secret_version === null && needsSecret(provider)) {
+  if (connection.secret_version === null && !connection.secret_source && needsSecret(provider)) {
     throw new Refused('conflict', 'this connection has no secret yet');
   }
-  const guards = guardsOf(grant, agent, connection, decision, decidedAt);
+  if (provider.authorizations?.needsConsent(connection.settings)) {
+    core.authorizations.require(core, connection.id, grant.subject);
+  }
+  if (request.jwtOnly && plan.credentialType !== 'jwt') {
+    throw new Refused('invalid_request', 'the credential of this connection is not of the requested token type');
+  }
+  const asFound = request.guards ?? [];
+  const guards = [...guardsOf(grant, agent, connection, decision, decidedAt), ...asFound];
   const spending = budgetWrites(decision, now);
   const named = {
     agent: { id: agent.id, name: agent.name },
@@ -130,7 +159,7 @@ const attemptIssue = async (
     undoIntended(core, grant.id, caller, { why, connection, handle, mayAppear });
   let minted: Minted;
   try {
-    const minting = provider.mint(mintRequest(grant, agent, connection), plan, handed.context);
+    const minting = provider.mint(asked, plan, handed.context);
     minted = await (intended ? inTime(handed.context.signal, minting) : minting);
   } catch (error) {
     if (intended) await undo('minting failed', handed.handle(), wentSilent(error));
@@ -141,12 +170,12 @@ const attemptIssue = async (
     ...grant,
     status: 'active',
     token_digest: digest,
-    handle: minted.handle ?? handed.handle(),
+    handle: handed.handleWith(minted),
   };
 
   // 6. Settle. All that was decided must still be so in the very commit that issues.
   const settling = (current: Connection): Changeset => ({
-    guards: guardsOf(settled, agent, current, decision, decidedAt),
+    guards: [...guardsOf(settled, agent, current, decision, decidedAt), ...asFound],
     writes: intended
       ? [
           {
@@ -184,7 +213,8 @@ const attemptIssue = async (
 };
 
 /** The upstream may have heard, and may yet do it: anything but a clear no. */
-const wentSilent = (error: unknown): boolean => !(error instanceof ProviderFailure && error.kind === 'refused');
+const wentSilent = (error: unknown): boolean =>
+  !(error instanceof ProviderFailure && error.kind === 'refused' && !error.made);
 
 /**
  * Commits what rests on a connection. A new secret does not change what was decided, so that one set meanwhile (by an
@@ -225,11 +255,23 @@ const plannedGrant = (
   provider: connection.provider,
   owner: agent.owner,
   subject: request.subject ?? null,
+  issuers: [...(request.issuers ?? [])],
   scopes: decision.scopes,
   enforcement: provider.enforcement(connection.settings),
   credential_type: '',
   status: 'active',
   token_digest: null,
+  jkt: request.jkt ?? null,
+  authorization_details: request.detailed
+    ? [
+        {
+          type: detailsType,
+          connection: connection.name,
+          scopes: decision.scopes,
+          ttl_seconds: Math.floor((decision.expiresAt - decision.issuedAt) / 1000),
+        },
+      ]
+    : null,
   handle: null,
   upstream: null,
   reason: request.reason ?? null,
@@ -240,7 +282,12 @@ const plannedGrant = (
   version: 1,
 });
 
-const mintRequest = (grant: Grant, agent: Agent, connection: Connection) => ({
+const mintRequest = (
+  grant: Grant,
+  agent: Agent,
+  connection: Connection,
+  parameters: Record<string, unknown> | undefined,
+): MintRequest => ({
   grantId: grant.id,
   agent: { id: agent.id, name: agent.name },
   connection,
@@ -248,7 +295,21 @@ const mintRequest = (grant: Grant, agent: Agent, connection: Connection) => ({
   subject: grant.subject,
   issuedAt: grant.issued_at,
   expiresAt: grant.expires_at,
+  jkt: grant.jkt,
+  authorizationDetails: grant.authorization_details,
+  ...(parameters === undefined ? {} : { parameters }),
 });
+
+/** @throws Refused `invalid_request` with what the provider says */
+const checkedRequest = (provider: Provider, request: MintRequest): MintRequest => {
+  if (!provider.checkRequest) {
+    if (request.parameters === undefined) return request;
+    throw new InvalidInput(['parameters: this connection takes none']);
+  }
+  const checked = provider.checkRequest(request);
+  if (!checked.ok) throw new InvalidInput(checked.problems);
+  return Object.keys(checked.value).length === 0 ? request : { ...request, parameters: checked.value };
+};
 
 const guardsOf = (
   grant: Grant,
@@ -315,10 +376,14 @@ const facts = (grant: Grant, request: IssueRequest): Record<string, unknown> => 
   entitlement: grant.entitlement_id,
   expires_at: new Date(grant.expires_at).toISOString(),
   max_expires_at: new Date(grant.max_expires_at).toISOString(),
+  // Whatever an agent wrote: which parameters they were can be proved, and nothing of them is in the log.
+  parameters_sha256: request.parameters && hash('sha256', canonicalJson(request.parameters), 'base64url'),
   provider: grant.provider,
   reason: request.reason,
   scopes: grant.scopes,
   subject: request.subject,
+  issuers: grant.issuers.length > 0 ? grant.issuers : undefined,
+  jkt: grant.jkt ?? undefined,
 });
 
 const recordRefusal = async (

@@ -58,7 +58,8 @@ export class Maintenance {
   async #confirm(): Promise<void> {
     const { keyring, state, clock, log } = this.#core;
     const before = keyring.state();
-    if (!before.sealed && clock.now() - this.#confirmedAt < this.#confirmEveryMs) return;
+    const due = clock.now() - this.#confirmedAt >= this.#confirmEveryMs;
+    if (!before.sealed && !due && !keyring.lacks(state.keyEncryptionKeys.all())) return;
     const after = await keyring.unseal(state.keyEncryptionKeys.all());
     this.#confirmedAt = clock.now();
     if (before.sealed && !after.sealed) {

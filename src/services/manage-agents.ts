@@ -2,31 +2,58 @@
 import type { Agent, AgentAuth, Operator } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { tokenDigest } from '../domain/tokens.ts';
+import type { Guard } from '../ports/ledger.ts';
 import { type Change, commitChanges, differing } from './change.ts';
 import { type Caller, type Core, newId, record } from './core.ts';
+import { InvalidInput } from './invalid-input.ts';
 import { accompanyingFence } from './revoke.ts';
 
 /** How an operator says an agent shall authenticate: as stored, but without a secret Warder has yet to make. */
 export type AuthInput =
   | { method: 'client_secret_basic' | 'client_secret_post' }
-  | Extract<AgentAuth, { method: 'private_key_jwt' }>;
+  | Extract<AgentAuth, { method: 'private_key_jwt' | 'workload' }>;
 
 export interface AgentInput {
   name: string;
   owner: string;
   purpose?: string | null | undefined;
   auth: AuthInput;
+  dpop?: Agent['dpop'] | undefined;
 }
 
-export type AgentPatch = Partial<Pick<Agent, 'owner' | 'purpose' | 'status'>> & { auth?: AuthInput };
+export type AgentPatch = Partial<Pick<Agent, 'owner' | 'purpose' | 'status' | 'dpop'>> & { auth?: AuthInput };
 
 const clientSecretBytes = 32;
 
 /** A client secret: `wdr_cs_` for the scanners, then 256 random bits. Stored as its digest only. */
-const makeAuth = (core: Core, input: AuthInput): { auth: AgentAuth; clientSecret: string | undefined } => {
-  if (input.method === 'private_key_jwt') return { auth: input, clientSecret: undefined };
+const makeAuth = (
+  core: Core,
+  input: AuthInput,
+): { auth: AgentAuth; clientSecret: string | undefined; guards: Guard[] } => {
+  if (input.method === 'private_key_jwt') return { auth: input, clientSecret: undefined, guards: [] };
+  if (input.method === 'workload') return { ...workloadAuth(core, input), clientSecret: undefined };
   const clientSecret = `wdr_cs_${Buffer.from(core.entropy(clientSecretBytes)).toString('base64url')}`;
-  return { auth: { method: input.method, secret_digest: tokenDigest(clientSecret) }, clientSecret };
+  return { auth: { method: input.method, secret_digest: tokenDigest(clientSecret) }, clientSecret, guards: [] };
+};
+
+type WorkloadAuth = Extract<AgentAuth, { method: 'workload' }>;
+
+/**
+ * A binding to a workload, its issuer as an id; the rules in one order, so that writing them anew changes nothing.
+ * @throws InvalidInput
+ */
+const workloadAuth = (
+  core: Core,
+  { method, issuer, claims }: WorkloadAuth,
+): { auth: WorkloadAuth; guards: Guard[] } => {
+  const row = core.state.issuerCalled(issuer);
+  if (!row) throw new InvalidInput(['auth.issuer: there is no such issuer']);
+  if (!row.uses.includes('workload')) throw new InvalidInput(['auth.issuer: it is not trusted for workloads']);
+  const rules = Object.entries(claims).sort(([a], [b]) => (a < b ? -1 : 1));
+  return {
+    auth: { method, issuer: row.id, claims: Object.fromEntries(rules) },
+    guards: [{ guard: 'unchanged', table: 'trusted_issuers', id: row.id, version: row.version }],
+  };
 };
 
 const named = (agent: Agent) => ({ agent: { id: agent.id, name: agent.name } });
@@ -45,13 +72,14 @@ export const prepareAgent = (
 ): { change: Change; agent: Agent; clientSecret: string | undefined } => {
   if (core.state.agents.named(input.name)) throw new Refused('conflict', `there is an agent ${input.name} already`);
   const now = core.clock.now();
-  const { auth, clientSecret } = makeAuth(core, input.auth);
+  const { auth, clientSecret, guards } = makeAuth(core, input.auth);
   const agent: Agent = {
     id: newId(core, 'agt'),
     name: input.name,
     owner: input.owner,
     purpose: input.purpose ?? null,
     auth,
+    dpop: input.dpop ?? 'optional',
     status: 'active',
     version: 1,
     created_at: now,
@@ -61,12 +89,13 @@ export const prepareAgent = (
     agent,
     clientSecret,
     change: {
+      guards,
       writes: [{ write: 'insert', table: 'agents', row: agent }],
       audit: [
         record(core, caller, {
           type: 'agent.created',
           ...named(agent),
-          data: { owner: agent.owner, purpose: agent.purpose, auth_method: auth.method },
+          data: { owner: agent.owner, purpose: agent.purpose, auth_method: auth.method, dpop: agent.dpop },
         }),
       ],
     },
@@ -86,21 +115,27 @@ export const prepareAgentPatch = (
     ...(patch.owner === undefined ? {} : { owner: patch.owner }),
     ...(patch.purpose === undefined ? {} : { purpose: patch.purpose }),
     ...(patch.status === undefined ? {} : { status: patch.status }),
+    ...(patch.dpop === undefined ? {} : { dpop: patch.dpop }),
     ...(made ? { auth: made.auth } : {}),
   };
   const fields = differing(agent, set);
   if (fields.length === 0) return undefined;
   const changed = { ...set, version: agent.version + 1, updated_at: core.clock.now() };
   const statusChanged = fields.includes('status');
-  const fence = fields.includes('auth')
-    ? accompanyingFence(core, { agent: agent.id }, 'new authentication', operator)
-    : undefined;
+  // What it holds that is bound to no key would work on for its whole life.
+  const why = fields.includes('auth')
+    ? 'new authentication'
+    : fields.includes('dpop') && patch.dpop === 'required'
+      ? 'proof of possession required'
+      : undefined;
+  const fence = why === undefined ? undefined : accompanyingFence(core, { agent: agent.id }, why, operator);
   const type = statusChanged ? (patch.status === 'suspended' ? 'agent.suspended' : 'agent.resumed') : 'agent.updated';
   return {
     agent: { ...agent, ...changed },
     fields,
     clientSecret: made?.clientSecret,
     change: {
+      guards: made?.guards ?? [],
       writes: [
         { write: 'update', table: 'agents', id: agent.id, set: changed, from: { version: agent.version } },
         ...(fence?.writes ?? []),
@@ -115,6 +150,7 @@ export const prepareAgentPatch = (
             purpose: set.purpose,
             status: set.status,
             auth_method: made?.auth.method,
+            dpop: set.dpop,
             revocation: fence?.revocationId,
           },
         }),
@@ -153,8 +189,8 @@ export const updateAgent = async (core: Core, agent: Agent, patch: AgentPatch, o
 
 /** A new client secret; the old one and all it obtained are dead at once. @throws Refused `conflict` */
 export const renewClientSecret = async (core: Core, agent: Agent, operator: Operator, caller: Caller) => {
-  if (agent.auth.method === 'private_key_jwt') {
-    throw new Refused('conflict', 'this agent authenticates with its own key; it has no client secret');
+  if (agent.auth.method === 'private_key_jwt' || agent.auth.method === 'workload') {
+    throw new Refused('conflict', 'this agent has no client secret; it proves who it is in another way');
   }
   return updateAgent(core, agent, { auth: { method: agent.auth.method } }, operator, caller);
 };

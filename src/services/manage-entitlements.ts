@@ -10,7 +10,7 @@ import { accompanyingFence } from './revoke.ts';
 
 export type EntitlementLimits = Pick<
   Entitlement,
-  'scopes' | 'max_ttl_seconds' | 'approval' | 'hours' | 'budget' | 'reason' | 'expires_at'
+  'scopes' | 'max_ttl_seconds' | 'approval' | 'hours' | 'budget' | 'reason' | 'on_behalf_of' | 'expires_at'
 >;
 export type EntitlementInput = { agent: string; connection: string; scopes: string[] } & Partial<EntitlementLimits>;
 
@@ -21,6 +21,7 @@ export const defaultLimits: Omit<EntitlementLimits, 'scopes'> = {
   hours: null,
   budget: null,
   reason: null,
+  on_behalf_of: null,
   expires_at: null,
 };
 
@@ -72,6 +73,7 @@ export const prepareEntitlement = (
     hours: limits.hours ?? null,
     budget: limits.budget ?? null,
     reason: limits.reason ?? null,
+    on_behalf_of: limits.on_behalf_of ? [...limits.on_behalf_of].sort() : null,
     granted_by: operator.name,
     expires_at: limits.expires_at ?? null,
     version: 1,
@@ -98,7 +100,8 @@ const narrows = (from: Entitlement, to: Entitlement): boolean =>
   from.scopes.some((scope) => !to.scopes.includes(scope)) ||
   to.max_ttl_seconds < from.max_ttl_seconds ||
   (to.expires_at ?? Number.POSITIVE_INFINITY) < (from.expires_at ?? Number.POSITIVE_INFINITY) ||
-  (from.approval === 'none' && to.approval !== 'none');
+  (from.approval === 'none' && to.approval !== 'none') ||
+  (from.on_behalf_of ?? []).some((pattern) => !to.on_behalf_of?.includes(pattern));
 
 export const prepareEntitlementPatch = (
   core: Core,
@@ -109,7 +112,11 @@ export const prepareEntitlementPatch = (
 ): { change: Change; entitlement: Entitlement; fields: string[] } | undefined => {
   const connection = core.state.connections.get(row.connection_id);
   if (!connection) throw new Refused('not_found', 'the connection of this entitlement is gone');
-  const set = patch.scopes ? { ...patch, scopes: [...patch.scopes].sort() } : patch;
+  const set = {
+    ...patch,
+    ...(patch.scopes ? { scopes: [...patch.scopes].sort() } : {}),
+    ...(patch.on_behalf_of ? { on_behalf_of: [...patch.on_behalf_of].sort() } : {}),
+  };
   const fields = differing(row, set);
   if (fields.length === 0) return undefined;
   checkLimits(core, connection, Object.fromEntries(Object.entries(set).filter(([field]) => fields.includes(field))));
@@ -165,6 +172,7 @@ const factsOf = (row: Entitlement): Record<string, unknown> => ({
   hours: row.hours,
   budget: row.budget,
   reason: row.reason,
+  on_behalf_of: row.on_behalf_of,
   expires_at: row.expires_at === null ? null : new Date(row.expires_at).toISOString(),
 });
 

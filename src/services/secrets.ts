@@ -1,5 +1,5 @@
 /** The secrets of connections: sealed in the ledger, opened on use, kept opened while their version is in force. */
-import type { Connection, SecretVersion } from '../domain/model.ts';
+import type { Connection, SecretSource, SecretVersion } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { SecretText } from '../domain/secret-text.ts';
 import type { Write } from '../ports/ledger.ts';
@@ -7,7 +7,7 @@ import type { ConnectionSecret } from '../ports/provider.ts';
 import { type Core, newId } from './core.ts';
 import type { BoxContext, Keyring } from './keyring.ts';
 
-const contextOf = (connectionId: string, number: number): BoxContext => ({
+export const contextOf = (connectionId: string, number: number): BoxContext => ({
   purpose: 'connection-secret',
   connection: connectionId,
   version: String(number),
@@ -54,47 +54,61 @@ export const replaceSecretWrites = async (
       write: 'update',
       table: 'connections',
       id: connection.id,
-      set: { secret_version: number, version: connection.version + 1, updated_at: now },
+      set: { secret_version: number, secret_source: null, version: connection.version + 1, updated_at: now },
       from: { version: connection.version },
     },
     { write: 'insert', table: 'secrets', row: sealSecret(core, connection.id, number, fields) },
+    ...(await retireSecretWrites(core, connection)),
   ];
-  if (connection.secret_version !== null) {
-    const old = await core.reader.secret(connection.id, connection.secret_version);
-    if (old) {
-      writes.push({
-        write: 'update',
-        table: 'secrets',
-        id: old.id,
-        set: { state: 'retired', version: old.version + 1, updated_at: now },
-      });
-    }
-  }
   return { writes, number };
 };
+
+/** The write that ends the secret kept here, where there is one. */
+export const retireSecretWrites = async (core: Core, connection: Connection): Promise<Write[]> => {
+  if (connection.secret_version === null) return [];
+  const old = await core.reader.secret(connection.id, connection.secret_version);
+  if (!old) return [];
+  const set = { state: 'retired', version: old.version + 1, updated_at: core.clock.now() } as const;
+  return [{ write: 'update', table: 'secrets', id: old.id, set }];
+};
+
+/** Reads what a connection refers to (secret-sources.ts). */
+interface SecretReader {
+  read(connection: Connection, source: SecretSource): Promise<ConnectionSecret>;
+}
 
 /** Opened secrets by connection, for one keyring; forgotten when it seals. */
 export class OpenedSecrets {
   readonly #held = new Map<string, ConnectionSecret>();
   readonly #keyring: Keyring;
+  #sources: SecretReader | undefined;
 
   constructor(keyring: Keyring) {
     this.#keyring = keyring;
     keyring.onSealed(() => this.#held.clear());
   }
 
+  /** From where the secrets are read that are not kept here; said once, where everything is wired. */
+  readFrom(sources: SecretReader): void {
+    this.#sources = sources;
+  }
+
   /** The secret in force if it is opened already: the common case, without waiting. @throws Refused `sealed` */
   peek(connection: Connection): ConnectionSecret | undefined {
     this.#keyring.requireUnsealed();
     const held = this.#held.get(connection.id);
-    return held?.version === connection.secret_version ? held : undefined;
+    return held?.version === connection.secret_version && !connection.secret_source ? held : undefined;
   }
 
   /**
    * @returns the secret in force; undefined when the connection has none
-   * @throws Refused `sealed`
+   * @throws Refused `sealed`; for one that is kept in a vault also what that says
    */
   async open(reader: Core['reader'], connection: Connection): Promise<ConnectionSecret | undefined> {
+    if (connection.secret_source) {
+      if (!this.#sources) throw new Error('nobody reads secrets that are kept elsewhere');
+      return this.#sources.read(connection, connection.secret_source);
+    }
     const held = this.peek(connection);
     if (held) return held;
     if (connection.secret_version === null) return undefined;

@@ -12,11 +12,13 @@ import type { SigningKey } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Write } from '../ports/ledger.ts';
-import type { Keyring } from './keyring.ts';
+import type { BoxContext, Keyring } from './keyring.ts';
 import type { State } from './state.ts';
 
 const algorithms = { jwt: 'ES256', checkpoint: 'Ed25519' } as const;
 type Purpose = SigningKey['purpose'];
+
+export const boxOf = (kid: string): BoxContext => ({ purpose: 'signing-key', kid });
 
 /** Makes a key pair, seals its private half, and gives the row to commit. Its id is the RFC 7638 thumbprint. */
 export const makeSigningKey = async (
@@ -34,7 +36,7 @@ export const makeSigningKey = async (
     purpose,
     algorithm: algorithms[purpose],
     public_jwk: { ...publicJwk, kid: id, alg: algorithms[purpose], use: 'sig' },
-    sealed: keyring.encrypt({ purpose: 'signing-key', kid: id }, Buffer.from(JSON.stringify(privateJwk))),
+    sealed: keyring.encrypt(boxOf(id), Buffer.from(JSON.stringify(privateJwk))),
     state,
     retire_at: null,
     version: 1,
@@ -148,7 +150,7 @@ export class SigningKeys {
   }
 
   #open(row: SigningKey): JWK {
-    const jwk: JWK = JSON.parse(this.#keyring.decrypt({ purpose: 'signing-key', kid: row.id }, row.sealed).toString());
+    const jwk: JWK = JSON.parse(this.#keyring.decrypt(boxOf(row.id), row.sealed).toString());
     return jwk;
   }
 }

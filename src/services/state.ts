@@ -13,8 +13,10 @@ import type {
   KeyEncryptionKey,
   Operator,
   SigningKey,
+  TrustedIssuer,
 } from '../domain/model.ts';
 import type { Changeset, Ledger, LedgerReader, LedgerSnapshot, Write } from '../ports/ledger.ts';
+import { AuthorizationRows } from './authorization-rows.ts';
 
 /** Rows of a small table by id, and by name where they have one. */
 class Rows<T extends { id: string }> {
@@ -127,6 +129,8 @@ export class State {
   readonly operators: Rows<Operator>;
   readonly connections: Rows<Connection>;
   readonly entitlements: Rows<Entitlement>;
+  readonly trustedIssuers: Rows<TrustedIssuer>;
+  readonly authorizations: AuthorizationRows;
   readonly keyEncryptionKeys: Rows<KeyEncryptionKey>;
   readonly signingKeys: Rows<SigningKey>;
   readonly fences: FenceIndex;
@@ -144,6 +148,8 @@ export class State {
     this.operators = new Rows(snapshot.operators);
     this.connections = new Rows(snapshot.connections);
     this.entitlements = new Rows(snapshot.entitlements);
+    this.trustedIssuers = new Rows(snapshot.trusted_issuers);
+    this.authorizations = new AuthorizationRows(snapshot.authorizations);
     this.keyEncryptionKeys = new Rows(snapshot.key_encryption_keys);
     this.signingKeys = new Rows(snapshot.signing_keys);
     this.fences = new FenceIndex(snapshot.fences);
@@ -170,6 +176,10 @@ export class State {
 
   connectionCalled(nameOrId: string): Connection | undefined {
     return this.connections.named(nameOrId) ?? this.connections.get(nameOrId);
+  }
+
+  issuerCalled(nameOrId: string): TrustedIssuer | undefined {
+    return this.trustedIssuers.named(nameOrId) ?? this.trustedIssuers.get(nameOrId);
   }
 
   operatorCalled(nameOrId: string): Operator | undefined {
@@ -202,11 +212,20 @@ export class State {
         return;
       case 'connections':
         put(this.connections, write);
-        if (write.write === 'delete') this.#dropEntitlements((e) => e.connection_id === write.id);
+        if (write.write === 'delete') {
+          this.#dropEntitlements((e) => e.connection_id === write.id);
+          for (const row of this.authorizations.ofConnection(write.id)) this.authorizations.drop(row.id);
+        }
         return;
       case 'entitlements':
         put(this.entitlements, write);
         this.#entitlementsOf = undefined;
+        return;
+      case 'authorizations':
+        put(this.authorizations, write);
+        return;
+      case 'trusted_issuers':
+        put(this.trustedIssuers, write);
         return;
       case 'key_encryption_keys':
         put(this.keyEncryptionKeys, write);
@@ -256,7 +275,7 @@ type RowWrite<T> =
   | { write: 'update'; id: string; set: Partial<T> }
   | { write: 'delete'; id: string };
 
-const put = <T extends { id: string }>(rows: Rows<T>, write: RowWrite<T>): void => {
+const put = <T extends { id: string }>(rows: Pick<Rows<T>, 'get' | 'put' | 'drop'>, write: RowWrite<T>): void => {
   if (write.write === 'insert') rows.put(write.row);
   else if (write.write === 'delete') rows.drop(write.id);
   else {

@@ -2,13 +2,22 @@
  * Undo: what was intended and did not become a grant is taken back upstream, then marked aborted. The live path, the
  * drain and the start after a crash run this same code.
  */
+import { canonicalJson } from '../domain/canonical-json.ts';
 import type { Connection, Grant } from '../domain/model.ts';
-import type { Handle } from '../ports/provider.ts';
+import { providersHandle, withEnd, withoutBox } from '../domain/stored-handle.ts';
+import type { Handle, LivesOn } from '../ports/provider.ts';
 import { type Caller, commit, record } from './core.ts';
 import { type CoreWithSecrets, inTime, providerContext } from './provider-context.ts';
 
-/** `later`: nothing was tried, or the try does not count, because Warder is sealed or stopping. */
-export type Revoked = { how: 'gone' } | { how: 'failed'; why: string } | { how: 'later' };
+/**
+ * `later`: nothing was tried, or the try does not count, because Warder is sealed or stopping. `lives_on`: it cannot be
+ * taken back and ends by itself at `endsBy`, in milliseconds since the epoch.
+ */
+export type Revoked =
+  | { how: 'gone' }
+  | { how: 'lives_on'; endsBy: number }
+  | { how: 'failed'; why: string }
+  | { how: 'later' };
 
 /**
  * Revokes a grant's artefact at its provider: one try.
@@ -28,8 +37,12 @@ export const revokeUpstream = async (
   if (notNow()) return { how: 'later' };
   try {
     const { context } = providerContext(core, grant, connection, caller, stop);
-    await inTime(context.signal, provider.revoke(grant, connection, context));
-    return { how: 'gone' };
+    const known = { id: grant.id, handle: providersHandle(grant.handle) };
+    const revoking = async (): Promise<LivesOn | undefined> =>
+      (await provider.revoke(known, connection, context)) ?? undefined;
+    const left = await inTime(context.signal, revoking());
+    if (left && !Number.isSafeInteger(left.endsBy)) throw new Error('the provider did not say when it ends');
+    return left && left.endsBy > core.clock.now() ? { how: 'lives_on', endsBy: left.endsBy } : { how: 'gone' };
   } catch (error) {
     if (notNow()) return { how: 'later' };
     core.log.warn({ err: error, grant: grant.id }, 'revoking upstream failed');
@@ -40,24 +53,31 @@ export const revokeUpstream = async (
 /**
  * What became of an intent: `aborted` when it is gone upstream, `unrevocable` when the upstream failed to the last try.
  * A grant that is no longer intended is left alone.
- * @param mayAppear the upstream went silent and may still do what it was asked: the drain looks there once more
+ * @param outcome `mayAppear`: the upstream went silent and may still do what it was asked, so the drain looks there once
+ * more; `endsBy`: what it may have made cannot be taken back and ends by itself
  */
 export const recordUndone = async (
   core: CoreWithSecrets,
   grant: Grant,
   caller: Caller,
-  outcome: { why: string; failure?: string; mayAppear?: boolean },
+  outcome: { why: string; failure?: string; mayAppear?: boolean; endsBy?: number },
 ): Promise<void> => {
-  const { why, failure } = outcome;
+  const { why, failure, endsBy } = outcome;
   const status = failure === undefined ? 'aborted' : 'unrevocable';
-  const upstream = failure !== undefined ? 'unrevocable' : outcome.mayAppear ? 'live' : 'gone';
+  const upstream = failure !== undefined ? 'unrevocable' : outcome.mayAppear || endsBy !== undefined ? 'live' : 'gone';
+  const handle = endsBy === undefined ? grant.handle : withEnd(grant.handle, endsBy);
   await commit(core, {
     writes: [
       {
         write: 'update',
         table: 'grants',
         id: grant.id,
-        set: { status, upstream, version: grant.version + 1 },
+        set: {
+          status,
+          upstream,
+          handle: upstream === 'live' ? handle : withoutBox(handle),
+          version: grant.version + 1,
+        },
         from: { status: 'intended' },
       },
     ],
@@ -65,7 +85,11 @@ export const recordUndone = async (
       record(core, caller, {
         type: `grant.${status}`,
         ...grantNames(core, grant),
-        data: { why, ...(failure === undefined ? {} : { failure, handle: grant.handle }) },
+        data: {
+          why,
+          ...(failure === undefined ? {} : { failure, handle: providersHandle(grant.handle) }),
+          ...(endsBy === undefined ? {} : { ends_by: new Date(endsBy).toISOString() }),
+        },
       }),
     ],
   });
@@ -81,11 +105,22 @@ export const grantNames = (core: CoreWithSecrets, grant: Grant) => ({
   grant: grant.id,
 });
 
+/** The better handle is all that leads to what was made: the drain goes on with it. */
+const rememberHandle = async (core: CoreWithSecrets, grant: Grant, caller: Caller): Promise<void> => {
+  await commit(core, {
+    writes: [
+      { write: 'update', table: 'grants', id: grant.id, set: { handle: grant.handle }, from: { status: 'intended' } },
+    ],
+    audit: [record(core, caller, { type: 'grant.journalled', ...grantNames(core, grant) })],
+  });
+};
+
 /**
  * Undoes an intent while an agent waits: one try. What that does not end is left as intended, and the drain goes on
  * with it when this process no longer issues it.
  * @param undo `handle` is a better one than the recorded, when minting returned it and it was not settled;
- * `connection` the row it was minted with
+ * `connection` the row it was minted with; `mayAppear`, after minting failed: whether the upstream may have made
+ * something, or make it yet
  */
 export const undoIntended = async (
   core: CoreWithSecrets,
@@ -97,5 +132,11 @@ export const undoIntended = async (
   if (found?.status !== 'intended') return;
   const grant = undo.handle ? { ...found, handle: undo.handle } : found;
   const revoked = await revokeUpstream(core, grant, caller, { connection: undo.connection });
+  const isBetter = canonicalJson(grant.handle) !== canonicalJson(found.handle);
+  if (isBetter && (revoked.how === 'failed' || revoked.how === 'later')) await rememberHandle(core, grant, caller);
   if (revoked.how === 'gone') await recordUndone(core, grant, caller, undo);
+  if (revoked.how !== 'lives_on') return;
+  // A provider that knows nothing better says until when something may live; a clear no says that nothing was made.
+  const made = undo.mayAppear !== false ? { endsBy: revoked.endsBy } : {};
+  await recordUndone(core, grant, caller, { why: undo.why, ...made });
 };

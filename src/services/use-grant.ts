@@ -3,6 +3,7 @@ import { renewedEnd } from '../domain/decide.ts';
 import { deadGrant, grantFacts, shownStatus } from '../domain/liveness.ts';
 import type { Agent, Grant } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
+import { providersHandle } from '../domain/stored-handle.ts';
 import { type Caller, type Core, commit, record } from './core.ts';
 import { type CoreWithSecrets, inTime, providerContext, refusalOfProvider } from './provider-context.ts';
 
@@ -45,7 +46,7 @@ export const renewGrant = async (
   if (dead) throw new Refused(dead.code, dead.detail);
   core.keyring.requireUnsealed();
   const provider = core.providers.get(grant.provider);
-  if (!connection || !provider?.renew) {
+  if (!connection || !provider?.renew || provider.renewable?.(connection.settings) === false) {
     throw new Refused('conflict', 'this kind of credential cannot be prolonged; ask for a new grant');
   }
   const left = Math.floor((grant.max_expires_at - now) / 1000);
@@ -58,7 +59,8 @@ export const renewGrant = async (
   if (grant.upstream !== null) {
     try {
       const { context } = providerContext(core, grant, connection, caller);
-      await inTime(context.signal, provider.renew(grant, connection, expiresAt, context));
+      const known = { ...grant, handle: providersHandle(grant.handle) };
+      await inTime(context.signal, provider.renew(known, connection, expiresAt, context));
     } catch (error) {
       throw refusalOfProvider(error);
     }

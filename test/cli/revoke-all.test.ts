@@ -41,6 +41,24 @@ describe('revoke-all', () => {
     expect(out).toContain('0 pending, 0 revoked, 0 unrevocable');
   });
 
+  test('waits for no credential that cannot be taken back: it says until when that works', async () => {
+    const endsBy = '2026-11-22T11:00:00.000Z';
+    const counted = { pending: 3, revoked: 4, unrevocable: 0 };
+    const routes = polled(
+      revocation({ completed_at: null, upstream: { ...counted, lives_on: 0, ends_by: null } }),
+      revocation({ completed_at: null, upstream: { ...counted, lives_on: 2, ends_by: endsBy } }),
+      revocation({
+        completed_at: null,
+        upstream: { ...counted, pending: 2, revoked: 5, lives_on: 2, ends_by: endsBy },
+      }),
+    );
+    const { code, out, err } = await revoke(routes, ['--agent', 'reporter', '--wait']);
+    expect(code).toBe(1);
+    expect(out).toContain('2 pending (2 live on until 2026-11-22 11:00:00Z), 5 revoked, 0 unrevocable');
+    expect(out).toContain('2 cannot be taken back upstream and may work there until then.');
+    expect(err).toContain('2 credentials live on upstream until they end by themselves');
+  });
+
   test('combines selectors', async () => {
     const names = ['agent', 'connection', 'provider', 'owner', 'subject', 'entitlement'];
     const { sent } = await revoke(answers(revocation()), [

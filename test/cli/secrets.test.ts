@@ -53,6 +53,14 @@ describe('a secret', () => {
     expect(err).not.toContain('sk_live_1');
   });
 
+  test('that Warder shall make is asked for, and there is nothing to read', async () => {
+    const { code, sent } = await secretFrom('generate');
+    expect([code, sent[0]?.body]).toEqual([0, { generate: true }]);
+    const access = file('access.yaml', 'connections: [{ name: hosts, provider: ssh, secret: { generate: true } }]');
+    const applied = await runOn({ 'POST apply': { body: {} } }, ['apply', '-f', access, '--plan']);
+    expect(applied.sent[0]?.body).toMatchObject({ connections: [{ name: 'hosts', secret: { generate: true } }] });
+  });
+
   test('keeps white space and line ends of its own', async () => {
     const { sent } = await secretFrom(`file:${file('pem', ' line 1\nline 2\n\n')}`);
     expect(sent[0]?.body).toEqual({ value: ' line 1\nline 2\n' });

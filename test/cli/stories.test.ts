@@ -2,6 +2,7 @@
  * Stories of the command line, told with the real binary against a real broker on data of its own. The tests of a story
  * follow one another: each goes on where the one before ended.
  */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -231,6 +232,24 @@ describe('operators and keys', () => {
   test('the signing key is rotated', async () => {
     expect(await done(['key', 'rotate', '--signing'])).toContain('Signing with');
     expect(await done(['key', 'list'])).toMatch(/ES256 +previous/);
+  });
+
+  test('the key-encryption key is rotated, and everything is under the new one', async () => {
+    expect(await done(['key', 'rotate', '--wait'])).toContain('Sealing with key 2 now; nothing is under an older one.');
+    const listed = await done(['key', 'list']);
+    expect(listed).toMatch(/^1 .*(previous|retired) +0 /m);
+    expect(listed).toMatch(/^2 .*current +[1-9]/m);
+  });
+
+  test('the keys are migrated to another root key, which the next start needs', async () => {
+    writeFileSync(join(cwd, 'other.key'), `${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
+    const to = `local:${join(cwd, 'other.key')}`;
+    expect(await done(['key', 'migrate', '--to', to, '--dry-run'])).toContain('nothing was changed');
+    expect(await done(['key', 'migrate', '--to', to])).toContain(`Set WARDER_KMS=${to}`);
+    const { err } = await run(['key', 'list']);
+    expect(err).toContain('The keys were migrated: set WARDER_KMS');
+    expect(await run(['key', 'migrate', '--to', 'nowhere:x'])).toMatchObject({ code: 1 });
+    expect(await done(['key', 'migrate', '--to', `local:${join(cwd, '.warder', 'root.key')}`])).toContain('Migrated');
   });
 });
 

@@ -2,10 +2,22 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type FenceFacts, selectorFields } from '../../src/domain/fences.ts';
 import type { Selector } from '../../src/domain/model.ts';
-import type { Changeset, Committed, Guard, LedgerStore, TableName, Write } from '../../src/ports/ledger.ts';
+import { withBox } from '../../src/domain/stored-handle.ts';
+import {
+  type Changeset,
+  type Committed,
+  type Guard,
+  type LedgerStore,
+  sealedTables,
+  type TableName,
+  type Tables,
+  type Write,
+} from '../../src/ports/ledger.ts';
 import * as make from './ledger-rows.ts';
 
 const { accept, changeset, insert, remove, spend, update } = make;
+
+const inserted = <T extends TableName>(table: T, row: Tables[T]) => ({ write: insert(table, row), table, id: row.id });
 
 const accepted = (results: Committed[]): number => results.filter((result) => result.ok).length;
 
@@ -16,6 +28,7 @@ const known: FenceFacts = {
   provider: 'prov_k',
   owners: ['own_then', 'own_now'],
   subject: 'sub_k',
+  issuers: ['iss_other', 'iss_k'],
   entitlement: 'ent_k',
   grant: 'grt_k',
 };
@@ -25,6 +38,7 @@ const selecting: { [F in Exclude<keyof Selector, 'everything'>]: string } = {
   provider: 'prov_k',
   owner: 'own_now',
   subject: 'sub_k',
+  issuer: 'iss_k',
   entitlement: 'ent_k',
   grant: 'grt_k',
 };
@@ -106,6 +120,52 @@ export const guardTests = (open: make.OpenLedger): void => {
     expect(await guarded(clear)).toEqual(refused);
     await accept(store.ledger, changeset(update('grants', grant.id, { status: 'revoked', upstream: 'gone' })));
     expect((await guarded(clear)).ok).toBe(true);
+  });
+
+  test('“unreferenced” refuses while a secret is read through the connection by another than those named', async () => {
+    const [via, other] = [make.connection(), make.connection()];
+    const source = { connection_id: via.id, path: 'a/data/b', fields: {}, version: null, max_age_seconds: 60 };
+    const reader = make.connection({ secret_source: source });
+    const clear = (...besides: string[]): Guard => ({ guard: 'unreferenced', connection_id: via.id, besides });
+    await accept(store.ledger, changeset(insert('connections', via), insert('connections', other)));
+    expect((await guarded(clear())).ok).toBe(true);
+    await accept(store.ledger, changeset(insert('connections', reader)));
+    expect(await guarded(clear())).toEqual({ ok: false, why: 'changed', table: 'connections', id: reader.id });
+    expect((await guarded(clear(other.id))).ok).toBe(false);
+    expect((await guarded(clear(other.id, reader.id))).ok).toBe(true);
+    await accept(store.ledger, changeset(update('connections', reader.id, { secret_source: null })));
+    expect((await guarded(clear())).ok).toBe(true);
+  });
+
+  test('“nothing_sealed_under” refuses while a box that may be opened is under the key', async () => {
+    let kek = 100;
+    const box = () => ({ ...make.secret({ id: '' }).sealed, kek });
+    const clear = (): Guard => ({ guard: 'nothing_sealed_under', kek });
+    const connection = make.connection();
+    await accept(store.ledger, changeset(insert('connections', connection)));
+    const places: (() => { write: Write; table: TableName; id: string })[] = [
+      () => inserted('secrets', make.secret(connection, { sealed: box(), number: kek })),
+      () => inserted('signing_keys', make.signingKey({ sealed: box() })),
+      () => inserted('authorizations', make.authorization(connection, { sealed: box(), subject: String(kek) })),
+      () => inserted('authorization_flows', make.authorizationFlow(connection, { sealed: box() })),
+      () => inserted('grants', make.grant({ upstream: 'live', handle: withBox({ name: 'x' }, box()) })),
+    ];
+    expect(places).toHaveLength(sealedTables.length);
+    for (const place of places) {
+      kek += 1;
+      expect((await guarded(clear())).ok).toBe(true);
+      const { write, table, id } = place();
+      await accept(store.ledger, changeset(write));
+      expect(await guarded(clear())).toEqual({ ok: false, why: 'changed', table, id });
+      await accept(store.ledger, changeset(remove(table, id)));
+      expect((await guarded(clear())).ok).toBe(true);
+    }
+    // What is gone upstream is never opened again.
+    await accept(
+      store.ledger,
+      changeset(insert('grants', make.grant({ upstream: 'gone', handle: withBox({}, box()) }))),
+    );
+    expect((await guarded(clear())).ok).toBe(true);
   });
 
   describe('“unfenced”', () => {

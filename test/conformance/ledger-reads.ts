@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { AuditRecord } from '../../src/domain/audit-entry.ts';
 import type { Grant } from '../../src/domain/model.ts';
+import { withBox, withEnd } from '../../src/domain/stored-handle.ts';
 import type { AuditFilter, GrantFilter, LedgerStore } from '../../src/ports/ledger.ts';
 import * as make from './ledger-rows.ts';
 
@@ -263,8 +264,37 @@ export const readTests = (open: make.OpenLedger): void => {
       expect(await store.reader.upstreamProgress(revocation)).toEqual({
         revoked: ended.filter((row) => row.upstream === 'gone').length,
         unrevocable: ended.filter((row) => row.upstream === 'unrevocable').length,
+        livesOn: 0,
+        endsBy: null,
       });
     }
+  });
+
+  test('what cannot be taken back is counted with its end, and spares the drain its walk until then', async () => {
+    const fresh = await open();
+    const { ledger, reader } = fresh.store;
+    const ended = (endsBy: number | undefined, more: Partial<Grant> = {}): Grant =>
+      make.grant({
+        status: 'aborted',
+        upstream: 'live',
+        revocation_id: 'rev_1',
+        handle: endsBy === undefined ? { a: 1 } : withEnd({ a: 1 }, endsBy),
+        ...more,
+      });
+    const rows = [ended(undefined), ended(make.now), ended(make.now + 2_000), ended(make.now + 900)];
+    await accept(ledger, changeset(...rows.map((row) => insert('grants', row))));
+    expect(await reader.upstreamProgress('rev_1')).toEqual({
+      revoked: 0,
+      unrevocable: 0,
+      livesOn: 3,
+      endsBy: make.now + 2_000,
+    });
+    const ids = async (endedBy?: number) => (await reader.upstreamGrants('', 100, endedBy)).map(({ id }) => id);
+    expect(await ids()).toHaveLength(4);
+    expect(await ids(make.now - 1)).toEqual([rows[0]?.id]);
+    expect(await ids(make.now)).toEqual([rows[0], rows[1]].map((row) => row?.id).sort());
+    expect(await ids(make.now + 2_000)).toHaveLength(4);
+    await fresh.close();
   });
 
   test('rows whose time is over are listed from that very millisecond on, at most so many a table', async () => {
@@ -292,6 +322,40 @@ export const readTests = (open: make.OpenLedger): void => {
       ].sort(),
     );
     expect((await expired(1)).map((line) => line.split(' ')[0])).toEqual(['agent_tokens', 'budget_uses', 'used_once']);
+    await fresh.close();
+  });
+
+  test('boxes are counted by the key they are under, and those under others are walked by id', async () => {
+    const fresh = await open();
+    const { ledger, reader } = fresh.store;
+    const box = (kek: number) => ({ ...make.secret({ id: '' }).sealed, kek });
+    const connection = make.connection();
+    const secrets = [1, 2, 1, 3, 1].map((kek, i) => make.secret(connection, { number: i + 1, sealed: box(kek) }));
+    const kept = make.grant({ upstream: 'live', handle: withBox({ name: 'x' }, box(1)) });
+    const gone = make.grant({ upstream: 'gone', handle: withBox({ name: 'x' }, box(1)) });
+    const plain = make.grant({ upstream: 'live', handle: { name: 'x' } });
+    await accept(
+      ledger,
+      changeset(
+        insert('connections', connection),
+        ...secrets.map((row) => insert('secrets', row)),
+        ...[kept, gone, plain].map((row) => insert('grants', row)),
+      ),
+    );
+    const counted = (await reader.sealedBoxes()).sort((a, b) => a.kek - b.kek);
+    expect(counted).toEqual([
+      { kek: 1, boxes: 4 },
+      { kek: 2, boxes: 1 },
+      { kek: 3, boxes: 1 },
+    ]);
+    const others = newestFirst(secrets.filter((row) => row.sealed.kek !== 3)).reverse();
+    const first = await reader.rowsSealedUnderOthers('secrets', 3, '', 3);
+    const rest = await reader.rowsSealedUnderOthers('secrets', 3, first.at(-1)?.row.id ?? '', 3);
+    expect([...first, ...rest]).toEqual(others.map((row) => ({ table: 'secrets', row })));
+    expect(await reader.rowsSealedUnderOthers('grants', 3, '', 9)).toEqual([
+      { table: 'grants', row: expect.objectContaining({ id: kept.id, handle: kept.handle }) },
+    ]);
+    expect(await reader.rowsSealedUnderOthers('authorization_flows', 3, '', 9)).toEqual([]);
     await fresh.close();
   });
 

@@ -52,6 +52,7 @@ export const agent = (over: Partial<model.Agent> = {}): model.Agent => ({
   owner: 'team-a',
   purpose: null,
   auth: { method: 'client_secret_basic', secret_digest: 'ab' },
+  dpop: 'optional',
   status: 'active',
   ...stamps,
   ...over,
@@ -76,6 +77,7 @@ export const connection = (over: Partial<model.Connection> = {}): model.Connecti
   settings: {},
   status: 'active',
   secret_version: null,
+  secret_source: null,
   ...stamps,
   ...over,
 });
@@ -107,6 +109,7 @@ export const entitlement = (
   hours: null,
   budget: null,
   reason: null,
+  on_behalf_of: null,
   granted_by: 'op',
   expires_at: null,
   ...stamps,
@@ -124,11 +127,14 @@ export const grant = (over: Partial<model.Grant> = {}): model.Grant => {
     provider: 'api-key',
     owner: 'team-a',
     subject: null,
+    issuers: [],
     scopes: ['read'],
     enforcement: 'gateway',
     credential_type: 'gateway',
     status: 'active',
     token_digest: null,
+    jkt: null,
+    authorization_details: null,
     handle: null,
     upstream: null,
     reason: null,
@@ -146,6 +152,10 @@ export const agentToken = (over: Partial<model.AgentToken> = {}): model.AgentTok
   seq: unassigned,
   agent_id: 'agt_1',
   owner: 'team-a',
+  subject: null,
+  issuers: [],
+  jkt: null,
+  subject_expires_at: null,
   token_digest: 'ef',
   status: 'active',
   issued_at: now,
@@ -153,6 +163,26 @@ export const agentToken = (over: Partial<model.AgentToken> = {}): model.AgentTok
   version: 1,
   ...over,
 });
+
+export const trustedIssuer = (over: Partial<model.TrustedIssuer> = {}): model.TrustedIssuer => {
+  const name = `issuer-${unique()}`;
+  return {
+    id: id('iss'),
+    name,
+    issuer: `https://${name}.example`,
+    keys: { from: 'discovery' },
+    audiences: [],
+    algorithms: ['ES256'],
+    uses: ['subject'],
+    subject_claim: 'sub',
+    claims: {},
+    max_token_age_seconds: 3600,
+    single_use: true,
+    status: 'active',
+    ...stamps,
+    ...over,
+  };
+};
 
 export const fence = (selector: model.Selector, over: Partial<model.Fence> = {}): model.Fence => ({
   id: `${id('rev')}:fence`,
@@ -222,6 +252,47 @@ export const budgetUse = (over: Partial<model.BudgetUse> = {}): model.BudgetUse 
   ...over,
 });
 
+export const authorization = (
+  of: Pick<model.Connection, 'id'>,
+  over: Partial<model.Authorization> = {},
+): model.Authorization => ({
+  id: id('aut'),
+  connection_id: of.id,
+  subject: null,
+  status: 'connected',
+  sealed: sealed('GGGG'),
+  tokens_version: 1,
+  scopes: [],
+  account: null,
+  connected_by: 'op_1',
+  redeeming: null,
+  last_refreshed_at: null,
+  failure: null,
+  ...stamps,
+  ...over,
+});
+
+export const authorizationFlow = (
+  of: Pick<model.Connection, 'id'>,
+  over: Partial<model.AuthorizationFlow> = {},
+): model.AuthorizationFlow => ({
+  id: id('flw'),
+  connection_id: of.id,
+  subject: null,
+  operator_id: 'op_1',
+  status: 'offered',
+  link_digest: 'ab',
+  state_digest: null,
+  cookie_digest: null,
+  sealed: null,
+  redirect_uri: 'https://warder.example/oauth/callback',
+  failure: null,
+  authorization_id: null,
+  expires_at: now + minute,
+  ...stamps,
+  ...over,
+});
+
 /** What a fence looks at, of something nothing matches unless `over` says so. */
 export const facts = (over: Partial<FenceFacts> = {}): FenceFacts => ({
   agent: 'agt_of_facts',
@@ -229,6 +300,7 @@ export const facts = (over: Partial<FenceFacts> = {}): FenceFacts => ({
   provider: null,
   owners: [],
   subject: null,
+  issuers: [],
   entitlement: null,
   grant: null,
   ...over,

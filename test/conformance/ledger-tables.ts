@@ -30,6 +30,7 @@ const samples = (): Samples => {
         jwks_uri: 'https://a/b',
         allow_private_network: true,
       },
+      dpop: 'required',
       status: 'suspended',
       version: 7,
       created_at: 0,
@@ -39,6 +40,15 @@ const samples = (): Samples => {
   const connections = [
     make.connection(),
     make.connection({ owner: hostile, settings: document(), status: 'suspended', secret_version: 3 }),
+    make.connection({
+      secret_source: {
+        connection_id: hostile,
+        path: hostile,
+        fields: { [hostile]: hostile },
+        version: 7,
+        max_age_seconds: 0,
+      },
+    }),
   ] as const;
   return {
     agents: [...agents],
@@ -63,7 +73,22 @@ const samples = (): Samples => {
         hours: { from: 1320, to: 360 },
         budget: { grants: 5, per_seconds: 60 },
         reason: hostile,
+        on_behalf_of: [hostile, 'corp:*'],
         expires_at: make.now,
+      }),
+    ],
+    trusted_issuers: [
+      make.trustedIssuer(),
+      make.trustedIssuer({
+        name: hostile,
+        issuer: hostile,
+        keys: { from: 'jwks', jwks: { keys: [document()] } },
+        audiences: [hostile],
+        uses: ['workload', 'subject'],
+        subject_claim: hostile,
+        claims: { sub: hostile, '/kubernetes.io/namespace': ['a', 'b'] },
+        single_use: false,
+        status: 'suspended',
       }),
     ],
     grants: [
@@ -75,13 +100,26 @@ const samples = (): Samples => {
         credential_type: 'bearer',
         status: 'unrevocable',
         token_digest: 'ab',
+        issuers: ['iss_1', hostile],
+        jkt: hostile,
+        authorization_details: [{ type: 'warder_connection', connection: hostile, scopes: [hostile], ttl_seconds: 1 }],
         handle: document(),
         upstream: 'unrevocable',
         reason: '',
         revocation_id: 'rev_1',
       }),
     ],
-    agent_tokens: [make.agentToken(), make.agentToken({ status: 'revoked', owner: hostile })],
+    agent_tokens: [
+      make.agentToken(),
+      make.agentToken({
+        status: 'revoked',
+        owner: hostile,
+        subject: hostile,
+        issuers: ['iss_1'],
+        jkt: hostile,
+        subject_expires_at: make.now,
+      }),
+    ],
     fences: [make.fence({ everything: true }), make.fence({ agent: hostile, subject: hostile })],
     revocations: [
       make.revocation(),
@@ -93,7 +131,11 @@ const samples = (): Samples => {
         reason: hostile,
       }),
     ],
-    key_encryption_keys: [make.keyEncryptionKey(), make.keyEncryptionKey({ state: 'previous', wrapped: hostile })],
+    key_encryption_keys: [
+      make.keyEncryptionKey(),
+      make.keyEncryptionKey({ state: 'previous', wrapped: hostile }),
+      make.keyEncryptionKey({ state: 'retired', wrapped: '' }),
+    ],
     signing_keys: [
       make.signingKey(),
       make.signingKey({
@@ -106,6 +148,30 @@ const samples = (): Samples => {
     ],
     used_once: [make.usedOnce(), make.usedOnce({ id: hostile })],
     budget_uses: [make.budgetUse(), make.budgetUse({ used: 12 })],
+    authorizations: [
+      make.authorization(connections[0]),
+      make.authorization(connections[1], {
+        subject: hostile,
+        status: 'needs_reconnect',
+        scopes: ['a', hostile],
+        account: hostile,
+        redeeming: { by: 'me', from: 3, until: make.now },
+        last_refreshed_at: make.now,
+        failure: 'invalid_grant',
+      }),
+    ],
+    authorization_flows: [
+      make.authorizationFlow(connections[0]),
+      make.authorizationFlow(connections[1], {
+        subject: hostile,
+        status: 'failed',
+        state_digest: 'cd',
+        cookie_digest: 'ef',
+        sealed: make.authorization({ id: '' }).sealed,
+        failure: 'access_denied',
+        authorization_id: 'aut_1',
+      }),
+    ],
   };
 };
 
@@ -116,6 +182,7 @@ const order = [
   'connections',
   'secrets',
   'entitlements',
+  'trusted_issuers',
   'grants',
   'agent_tokens',
   'fences',
@@ -124,6 +191,8 @@ const order = [
   'signing_keys',
   'used_once',
   'budget_uses',
+  'authorizations',
+  'authorization_flows',
 ] as const satisfies TableName[];
 
 const inserts = (rows: Samples): Write[] =>
@@ -135,6 +204,8 @@ const inSnapshot: InSnapshot[] = [
   'operators',
   'connections',
   'entitlements',
+  'trusted_issuers',
+  'authorizations',
   'fences',
   'key_encryption_keys',
   'signing_keys',
@@ -177,11 +248,12 @@ export const tableTests = (open: make.OpenLedger): void => {
       expect(settings['polluted']).toBeUndefined();
     });
 
-    test('secrets, grants, agent tokens and revocations are read one by one as they were written', async () => {
+    test('secrets, grants, agent tokens, flows and revocations are read one by one as they were written', async () => {
       const { reader } = current();
       for (const row of rows.secrets) expect(await reader.secret(row.connection_id, row.number)).toStrictEqual(row);
       for (const row of rows.grants) expect(await reader.grant(row.id)).toStrictEqual(row);
       for (const row of rows.agent_tokens) expect(await reader.agentToken(row.id)).toStrictEqual(row);
+      for (const row of rows.authorization_flows) expect(await reader.authorizationFlow(row.id)).toStrictEqual(row);
       for (const row of rows.revocations) expect(await reader.revocation(row.id)).toStrictEqual(row);
     });
 

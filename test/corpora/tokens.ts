@@ -21,7 +21,7 @@ export interface Signer {
 export const base64url = (part: string | Uint8Array): string => Buffer.from(part).toString('base64url');
 
 /** An object as JSON; a string as it is, so that JSON no serialiser would write can be signed. */
-const encoded = (part: unknown): string =>
+export const encoded = (part: unknown): string =>
   base64url(typeof part === 'string' || part instanceof Uint8Array ? part : JSON.stringify(part));
 
 /** The bytes of a JWS signature (RFC 7518 section 3, RFC 8037). */
@@ -54,14 +54,14 @@ export const compact = (header: unknown, payload: unknown, signer: Signer): stri
   return `${input}.${base64url(signatureOf(signer.alg, signer.key, input))}`;
 };
 
-const withSecret = (header: object, payload: object, alg: string, secret: string | Uint8Array): string => {
+export const withSecret = (header: object, payload: object, alg: string, secret: string | Uint8Array): string => {
   const input = `${encoded({ ...header, alg })}.${encoded(payload)}`;
   return `${input}.${createHmac(`sha${alg.slice(2)}`, secret)
     .update(input)
     .digest('base64url')}`;
 };
 
-const parts = (jws: string): [string, string, string] => {
+export const parts = (jws: string): [string, string, string] => {
   const [header = '', payload = '', signature = ''] = jws.split('.');
   return [header, payload, signature];
 };
@@ -114,7 +114,7 @@ const swapCase = (text: string): string =>
 const fullWidth = (char: string): string => String.fromCodePoint((char.codePointAt(0) ?? 0) + 0xfee0);
 
 /** Names made unique, and whatever came out as a good token left out. */
-const distinct = (tokens: readonly BadToken[], good: readonly string[]): BadToken[] => {
+export const distinct = (tokens: readonly BadToken[], good: readonly string[]): BadToken[] => {
   const seen = new Set(good);
   return tokens.filter(({ token }) => {
     if (seen.has(token)) return false;
@@ -359,7 +359,7 @@ export const badAccessTokens = (good: string, jwk: Record<string, unknown>, stra
 
 // ---- client assertions -------------------------------------------------------------------------------------------
 
-const spellingsOfNone: readonly unknown[] = [
+export const spellingsOfNone: readonly unknown[] = [
   'none',
   'None',
   'NONE',
@@ -380,7 +380,7 @@ const spellingsOfNone: readonly unknown[] = [
 ];
 
 /** A public key in the forms it is passed around in: what an attacker signs HMAC with. */
-const publicAsSecret = (jwk: Record<string, unknown>): [string, string | Uint8Array][] => {
+export const publicAsSecret = (jwk: Record<string, unknown>): [string, string | Uint8Array][] => {
   const key = createPublicKey({ key: jwk, format: 'jwk' });
   const pem = key.export({ type: 'spki', format: 'pem' }).toString();
   return [

@@ -16,6 +16,7 @@ const facts: fc.Arbitrary<FenceFacts> = fc.record({
   provider: nullable,
   owners: fc.array(value, { minLength: 1, maxLength: 2 }),
   subject: nullable,
+  issuers: fc.array(value, { maxLength: 2 }),
   entitlement: nullable,
   grant: nullable,
 });
@@ -27,6 +28,7 @@ const named = fc.record(
     provider: value,
     owner: value,
     subject: value,
+    issuer: value,
     entitlement: value,
     grant: value,
   },
@@ -49,10 +51,14 @@ const fence: fc.Arbitrary<Fence> = fc.record({
 /** What a selector means, in one line. */
 const means = (given: Selector, of: FenceFacts): boolean => {
   if (given.everything) return true;
-  const { owner, ...rest } = given;
+  const { owner, issuer, ...rest } = given;
   const fields = Object.entries(rest) as [keyof typeof rest & keyof FenceFacts, string][];
-  if (fields.length === 0 && owner === undefined) return false;
-  return fields.every(([name, wanted]) => of[name] === wanted) && (owner === undefined || of.owners.includes(owner));
+  if (fields.length === 0 && owner === undefined && issuer === undefined) return false;
+  return (
+    fields.every(([name, wanted]) => of[name] === wanted) &&
+    (owner === undefined || of.owners.includes(owner)) &&
+    (issuer === undefined || of.issuers.includes(issuer))
+  );
 };
 
 describe('a selector', () => {
@@ -72,6 +78,7 @@ describe('a selector', () => {
       provider: null,
       owners: ['a'],
       subject: null,
+      issuers: [],
       entitlement: null,
       grant: null,
     };
@@ -84,7 +91,7 @@ describe('a selector', () => {
 
   test('knows the fields the model has, and no other', () => {
     expect([...selectorFields].sort()).toEqual(
-      ['agent', 'connection', 'entitlement', 'everything', 'grant', 'owner', 'provider', 'subject'].sort(),
+      ['agent', 'connection', 'entitlement', 'everything', 'grant', 'issuer', 'owner', 'provider', 'subject'].sort(),
     );
   });
 });
@@ -138,6 +145,7 @@ describe('the index of fences', () => {
       provider: 'p',
       owners: ['o', 'o2'],
       subject: 's',
+      issuers: ['i'],
       entitlement: 'e',
       grant: 'g',
     };

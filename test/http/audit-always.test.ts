@@ -1,5 +1,8 @@
 /** Every mutating route leaves an audit entry: when it did something, when there was nothing to do, and when it refused. */
+
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { makeRootKey } from '../../adapters/kms/local.ts';
 import { adminTable } from '../../src/http/admin/router.ts';
 import type { Broker } from '../support/broker.ts';
 import {
@@ -30,6 +33,12 @@ afterAll(async () => {
   closeConnections();
   await broker.close();
 });
+
+const otherRootKey = (): string => {
+  const path = join(broker.dataDir, 'other-root.key');
+  makeRootKey(path);
+  return path;
+};
 
 const entriesOf = async ({ headers }: Received): Promise<Entry[]> =>
   (await auditOf(broker)).filter((entry) => entry.request_id === headers['request-id']);
@@ -73,24 +82,31 @@ describe('an operator’s change', () => {
     ['PUT', '/connections/:name/secret', () => ({ value: 'sk_0123456789' }), 200, 200],
     ['POST', '/entitlements', () => ({ agent: 'a-1', connection: 'c-1', scopes: ['a'] }), 201, undefined],
     ['PATCH', '/entitlements/:id', () => ({ max_ttl_seconds: 60 }), 200, 200],
+    ['POST', '/issuers', () => ({ name: 'i-1', issuer: 'https://a.example', uses: ['subject'] }), 201, 409],
+    ['PATCH', '/issuers/:name', () => ({ status: 'suspended' }), 200, 200],
     ['POST', '/operators', () => ({ name: 'o-1', roles: ['auditor'] }), 201, 409],
     ['PATCH', '/operators/:name', () => ({ roles: ['reviewer'] }), 200, 200],
     ['POST', '/operators/:name/token', () => undefined, 201, 201],
     ['POST', '/revocations', () => ({ selector: { agent: 'a-1' }, reason: 'x' }), 201, 201],
+    ['POST', '/keys/rotate', () => undefined, 201, 201],
+    ['POST', '/keys/migrate', () => ({ to: `local:${otherRootKey()}`, dry_run: true }), 200, 200],
     ['POST', '/keys/signing/rotate', () => undefined, 201, 201],
     ['POST', '/apply', () => ({ connections: [{ name: 'c-2', provider: 'internal-jwt', settings }] }), 200, 200],
     ['DELETE', '/entitlements/:id', () => undefined, 204, 404],
     ['DELETE', '/connections/:name', () => undefined, 204, 404],
     ['DELETE', '/agents/:name', () => undefined, 204, 404],
+    ['DELETE', '/issuers/:name', () => undefined, 204, 404],
     ['DELETE', '/operators/:name', () => undefined, 204, 404],
   ];
-  const names: Record<string, string> = { agents: 'a-1', connections: 'c-1', operators: 'o-1' };
+  /** These need an authorization server: test/connections/connect-flow.test.ts. */
+  const withAccounts = ['POST /connections/:name/connect', 'DELETE /connections/:name/authorizations/:id'];
+  const names: Record<string, string> = { agents: 'a-1', connections: 'c-1', issuers: 'i-1', operators: 'o-1' };
   const address = (path: string): string =>
     path.replace(/:[a-z]+/, path.startsWith('/entitlements') ? entitlement : (names[path.split('/')[1] ?? ''] ?? ''));
 
   test('has a good request here for every mutating route', () => {
     const mutating = adminTable.filter(({ method }) => method !== 'GET').map(({ method, path }) => `${method} ${path}`);
-    expect(good.map(([method, path]) => `${method} ${path}`).sort()).toEqual(mutating.sort());
+    expect([...good.map(([method, path]) => `${method} ${path}`), ...withAccounts].sort()).toEqual(mutating.sort());
   });
 
   test('is recorded when it is refused: by the door, for its body, for its query, for what it names', async () => {
@@ -140,15 +156,20 @@ describe('an operator’s change', () => {
       'secret.set | secret.set',
       'entitlement.created | ',
       'entitlement.updated | entitlement.unchanged',
+      'issuer.created | request.refused',
+      'issuer.updated | issuer.unchanged',
       'operator.created | request.refused',
       'operator.updated | operator.unchanged',
       'operator.token_renewed | operator.token_renewed',
       'revocation.created | revocation.created',
+      'key.rotated | key.rotated',
+      'key.migration_tried | key.migration_tried',
       'signing_key.rotated | signing_key.rotated',
       'connection.created | access.unchanged',
       'entitlement.deleted | request.refused',
       'connection.deleted | request.refused',
       'agent.deleted | request.refused',
+      'issuer.deleted | request.refused',
       'operator.deleted | request.refused',
     ]);
   });

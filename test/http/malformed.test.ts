@@ -31,6 +31,7 @@ let furniture: Furniture;
 beforeAll(async () => {
   broker = await startEdgeBroker();
   furniture = await furnish(broker);
+  await broker.admin('POST', '/issuers', { name: 'corp', issuer: 'https://login.example.com', uses: ['workload'] });
 });
 afterAll(async () => {
   closeConnections();
@@ -156,17 +157,34 @@ const examples = (): Record<string, Record<string, unknown>> => {
     hours: { from: '08:00', to: '18:00' },
     budget: { grants: 5, per_seconds: 60 },
     reason: 'ticket 7',
+    on_behalf_of: ['corp:*@example.com'],
     expires_at: '2099-01-01T00:00:00Z',
   };
+  const issuer = {
+    issuer: 'https://login.example.org',
+    jwks_uri: 'https://login.example.org/jwks',
+    allow_private_network: false,
+    audiences: ['https://warder.example.com'],
+    algorithms: ['ES256'],
+    uses: ['workload', 'subject'],
+    subject_claim: 'sub',
+    claims: { sub: 'repo:acme/*', '/kubernetes.io/namespace': ['a', 'b'] },
+    max_token_age_seconds: 600,
+    single_use: true,
+  };
+  const { jwks_uri: _, ...withoutAddress } = issuer;
+  const workload = { method: 'workload', issuer: 'corp', claims: { sub: 'system:pod' } };
   const auth = { method: 'private_key_jwt', jwks, algorithms: ['Ed25519'] };
   return {
-    'POST /agents': { name: 'new-agent', owner: 'a@example.com', purpose: 'reports', auth },
+    'POST /agents': { name: 'new-agent', owner: 'a@example.com', purpose: 'reports', auth, dpop: 'required' },
     'PATCH /agents/:name': {
       owner: 'b@example.com',
       purpose: 'other',
       status: 'suspended',
       auth: { method: 'private_key_jwt', jwks_uri: 'https://example.com/jwks', allow_private_network: true },
     },
+    'POST /issuers': { name: 'new-issuer', ...issuer },
+    'PATCH /issuers/:name': { ...withoutAddress, jwks, status: 'suspended' },
     'POST /connections': { name: 'new-one', provider: 'api-key', owner: 'a@x', settings, secret: { value: 'sk_new' } },
     'PATCH /connections/:name': { owner: 'b@x', settings, status: 'suspended' },
     'PUT /connections/:name/secret': { value: 'sk_other_0123456789' },
@@ -175,14 +193,25 @@ const examples = (): Record<string, Record<string, unknown>> => {
     'POST /operators': { name: 'new-op', roles: ['auditor'], expires_at: '2099-01-01T00:00:00Z' },
     'PATCH /operators/:name': { roles: ['auditor'], status: 'suspended', expires_at: '2099-01-01T00:00:00Z' },
     'POST /revocations': {
-      selector: { agent: 'reporter', connection: 'stripe', provider: 'api-key', owner: 'a', subject: 's' },
+      selector: {
+        agent: 'reporter',
+        connection: 'stripe',
+        provider: 'api-key',
+        owner: 'a',
+        subject: 's',
+        issuer: 'corp',
+      },
       reason: 'incident 7',
       suspend: true,
       rotate: false,
       dry_run: false,
     },
+    'POST /keys/migrate': { to: 'local:/nowhere/root.key', dry_run: true },
     'POST /apply': {
-      agents: [{ name: 'applied', owner: 'a@x', purpose: 'p', auth }],
+      agents: [
+        { name: 'applied', owner: 'a@x', purpose: 'p', auth },
+        { name: 'pod', owner: 'a@x', auth: workload, dpop: 'optional' },
+      ],
       connections: [{ name: 'applied', provider: 'api-key', owner: 'a@x', settings, secret: { value: 'sk_x' } }],
       entitlements: [{ agent: 'applied', connection: 'applied', scopes: ['charge'], ...limits }],
       plan: false,
@@ -231,7 +260,8 @@ const objectsIn = (document: unknown): Path[] => {
 };
 
 /** Keys of these objects are an operator’s own words: what is not in a schema there is another name. */
-const namesOwnKeys = (path: Path): boolean => path.at(-1) === 'scopes' || path.includes('keys');
+const namesOwnKeys = (path: Path): boolean =>
+  ['scopes', 'claims'].includes(String(path.at(-1))) || path.includes('keys');
 
 const bodyCases = (method: string, path: string, token: string): Case[] =>
   badBodies().flatMap(([what, body, headers]) => [
@@ -269,6 +299,7 @@ const params: Record<string, () => string> = {
   '/connections': () => 'stripe',
   '/entitlements': () => furniture.entitlementId,
   '/operators': () => 'olga',
+  '/issuers': () => 'corp',
   '/grants': () => furniture.grantId,
   '/revocations': () => 'rev_00000000000000000000000000',
   '/audit': () => '0',

@@ -21,42 +21,55 @@ import {
 } from './support.ts';
 
 const matrix = `
-route                           admin operator approver reviewer responder auditor
-POST   /agents                    x      x
-GET    /agents                    x      x        x        x         x        x
-GET    /agents/:name              x      x        x        x         x        x
-PATCH  /agents/:name              x      x                           x
-POST   /agents/:name/secret       x      x
-DELETE /agents/:name              x      x
-POST   /connections               x      x
-GET    /connections               x      x        x        x         x        x
-GET    /connections/:name         x      x        x        x         x        x
-PATCH  /connections/:name         x      x
-PUT    /connections/:name/secret  x      x
-DELETE /connections/:name         x      x
-POST   /entitlements              x      x
-GET    /entitlements              x      x        x        x         x        x
-GET    /entitlements/:id          x      x        x        x         x        x
-PATCH  /entitlements/:id          x      x
-DELETE /entitlements/:id          x      x
-POST   /operators                 x
-GET    /operators                 x                                           x
-GET    /operators/:name           x                                           x
-PATCH  /operators/:name           x
-POST   /operators/:name/token     x
-DELETE /operators/:name           x
-GET    /grants                    x      x        x        x         x        x
-GET    /grants/:id                x      x        x        x         x        x
-POST   /revocations               x      x                           x
-GET    /revocations               x      x        x        x         x        x
-GET    /revocations/:id           x      x        x        x         x        x
-GET    /audit                     x      x                 x         x        x
-GET    /audit/export              x      x                 x         x        x
-GET    /audit/checkpoint          x      x                 x         x        x
-GET    /audit/proof/:seq          x      x                 x         x        x
-GET    /keys                      x      x                                    x
-POST   /keys/signing/rotate       x      x
-POST   /apply                     x      x
+route                                           admin operator approver reviewer responder auditor
+POST   /agents                                    x      x
+GET    /agents                                    x      x        x        x         x        x
+GET    /agents/:name                              x      x        x        x         x        x
+PATCH  /agents/:name                              x      x                           x
+POST   /agents/:name/secret                       x      x
+DELETE /agents/:name                              x      x
+POST   /connections                               x      x
+GET    /connections                               x      x        x        x         x        x
+GET    /connections/:name                         x      x        x        x         x        x
+PATCH  /connections/:name                         x      x
+PUT    /connections/:name/secret                  x      x
+DELETE /connections/:name                         x      x
+POST   /connections/:name/connect                 x      x
+GET    /connections/:name/connect/:id             x      x
+GET    /connections/:name/authorizations          x      x        x        x        x         x
+DELETE /connections/:name/authorizations/:id      x      x
+GET    /catalog                                   x      x        x        x         x        x
+GET    /catalog/:name                             x      x        x        x         x        x
+POST   /entitlements                              x      x
+GET    /entitlements                              x      x        x        x         x        x
+GET    /entitlements/:id                          x      x        x        x         x        x
+PATCH  /entitlements/:id                          x      x
+DELETE /entitlements/:id                          x      x
+POST   /issuers                                   x
+GET    /issuers                                   x      x        x        x         x        x
+GET    /issuers/:name                             x      x        x        x         x        x
+PATCH  /issuers/:name                             x
+DELETE /issuers/:name                             x
+POST   /operators                                 x
+GET    /operators                                 x                                           x
+GET    /operators/:name                           x                                           x
+PATCH  /operators/:name                           x
+POST   /operators/:name/token                     x
+DELETE /operators/:name                           x
+GET    /grants                                    x      x        x        x         x        x
+GET    /grants/:id                                x      x        x        x         x        x
+POST   /revocations                               x      x                           x
+GET    /revocations                               x      x        x        x         x        x
+GET    /revocations/:id                           x      x        x        x         x        x
+GET    /audit                                     x      x                 x         x        x
+GET    /audit/export                              x      x                 x         x        x
+GET    /audit/checkpoint                          x      x                 x         x        x
+GET    /audit/proof/:seq                          x      x                 x         x        x
+GET    /keys                                      x      x                                    x
+POST   /keys/rotate                               x
+POST   /keys/migrate                              x
+POST   /keys/signing/rotate                       x      x
+POST   /apply                                     x      x
 `;
 
 interface Route {

@@ -131,6 +131,8 @@ describe('without its root key Warder', () => {
         '/apply',
         `{"connections":[{"name":"n","provider":"api-key","settings":${apiKey},"secret":{"value":"sk_0123456789"}}]}`,
       ),
+      adminCall('POST', '/keys/rotate'),
+      adminCall('POST', '/keys/migrate', '{"to":"local:/nowhere/root.key"}'),
       adminCall('POST', '/keys/signing/rotate'),
       adminCall('GET', '/audit/checkpoint'),
       adminCall('GET', '/audit/proof/0'),

@@ -44,7 +44,11 @@ describe('the metadata of the authorization server', () => {
       introspection_endpoint: `${broker.url}/introspect`,
       revocation_endpoint: `${broker.url}/revoke`,
       jwks_uri: `${broker.url}/jwks`,
-      grant_types_supported: ['client_credentials'],
+      grant_types_supported: [
+        'client_credentials',
+        'urn:ietf:params:oauth:grant-type:jwt-bearer',
+        'urn:ietf:params:oauth:grant-type:token-exchange',
+      ],
       response_types_supported: [],
       token_endpoint_auth_methods_supported: methods,
       token_endpoint_auth_signing_alg_values_supported: algorithms,
@@ -52,6 +56,8 @@ describe('the metadata of the authorization server', () => {
       introspection_endpoint_auth_signing_alg_values_supported: algorithms,
       revocation_endpoint_auth_methods_supported: methods,
       revocation_endpoint_auth_signing_alg_values_supported: algorithms,
+      authorization_details_types_supported: ['warder_connection'],
+      dpop_signing_alg_values_supported: algorithms,
       protected_resources: [`${broker.url}/v1`, `${broker.url}/gateway`],
     });
   });
@@ -119,6 +125,8 @@ describe('the metadata of the authorization server', () => {
         resource: `${broker.url}${path}`,
         authorization_servers: [broker.url],
         bearer_methods_supported: ['header'],
+        authorization_details_types_supported: ['warder_connection'],
+        dpop_signing_alg_values_supported: ['RS256', 'PS256', 'ES256', 'ES384', 'Ed25519', 'EdDSA'],
         resource_name,
       });
     }

@@ -1,9 +1,9 @@
 /** Every way Warder says no has a name at the OAuth endpoints, and one that clients know. */
 import { describe, expect, test } from '@jest/globals';
 import { type RefusalCode, refusalStatus } from '../../src/domain/refusals.ts';
-import { oauthErrorFor } from '../../src/http/oauth/routes.ts';
+import { oauthErrorFor } from '../../src/http/oauth/errors.ts';
 
-/** RFC 6749 sections 4.1.2.1 and 5.2, RFC 8707 section 2. */
+/** RFC 6749 sections 4.1.2.1 and 5.2, RFC 8707 section 2, RFC 9449 section 5. */
 const registered = new Set([
   'invalid_request',
   'invalid_client',
@@ -12,6 +12,7 @@ const registered = new Set([
   'unsupported_grant_type',
   'invalid_scope',
   'invalid_target',
+  'invalid_dpop_proof',
   'access_denied',
   'server_error',
   'temporarily_unavailable',

@@ -80,7 +80,11 @@ describe('oauth4webapi', () => {
   test('discovers the broker', () => {
     expect(as).toMatchObject({
       issuer: broker.url,
-      grant_types_supported: ['client_credentials'],
+      grant_types_supported: [
+        'client_credentials',
+        'urn:ietf:params:oauth:grant-type:jwt-bearer',
+        'urn:ietf:params:oauth:grant-type:token-exchange',
+      ],
       introspection_endpoint: `${broker.url}/introspect`,
       revocation_endpoint: `${broker.url}/revoke`,
       jwks_uri: `${broker.url}/jwks`,

@@ -8,15 +8,16 @@ import { apiKeyProvider } from '../../adapters/providers/api-key.ts';
 import type { selectorFields } from '../../src/domain/fences.ts';
 import type { CheckPoint } from '../../src/domain/liveness.ts';
 import type { Provider } from '../../src/ports/provider.ts';
+import { grantTypes, startIssuer, tokenType, trust } from '../protocol/issuers.ts';
+import { must } from '../protocol/support.ts';
 import { type Answer, startBroker } from '../support/broker.ts';
 import { startUpstream, upstreamProviders } from '../support/upstream-provider.ts';
 
 type SelectorField = (typeof selectorFields)[number];
-/**
- * What a grant over HTTP is found by. A field that is new in the domain fails to compile here until it is given a
- * value; nobody can ask for a `subject` over HTTP yet, so that one is tried in test/services/subject.test.ts.
- */
-export type Facts = Record<Exclude<SelectorField, 'everything' | 'subject'>, string>;
+/** What a grant is found by. A field that is new in the domain fails to compile here until it is given a value. */
+export type Facts = Record<Exclude<SelectorField, 'everything'>, string>;
+/** Of what acts for nobody but its agent. */
+type OwnFacts = Omit<Facts, 'subject' | 'issuer'>;
 
 export interface Agent {
   id: string;
@@ -82,6 +83,10 @@ const startTarget = async (): Promise<{ url: string; server: Server }> => {
 export const openScene = async () => {
   const [upstream, target] = await Promise.all([startUpstream(), startTarget()]);
   const broker = await startBroker({ extraProviders: [...upstreamProviders, ...otherProviders] });
+  const issuer = await startIssuer();
+  await trust(broker, 'corp', issuer, { uses: ['subject', 'workload'] });
+  const strangers = { name: 'strangers', issuer: 'https://strangers.example', uses: ['subject'] };
+  must(await broker.admin('POST', '/issuers', strangers), 201);
   const open: AbortController[] = [];
 
   const created = (answer: Answer): Record<string, unknown> => {
@@ -98,7 +103,7 @@ export const openScene = async () => {
         ...(secret === undefined ? {} : { secret }),
       }),
     );
-    const entitlement = created(await broker.entitle(agent, name, ['use']));
+    const entitlement = created(await broker.entitle(agent, name, ['use'], { on_behalf_of: ['corp:*'] }));
     return { connection: name, provider, entitlement: String(entitlement['id']) };
   };
 
@@ -121,7 +126,7 @@ export const openScene = async () => {
     };
   };
 
-  const factsOf = (side: Side, at: Place, grant: string): Facts => ({
+  const factsOf = (side: Side, at: Place, grant: string): OwnFacts => ({
     agent: side.agent.name,
     owner: side.owner,
     connection: at.connection,
@@ -130,21 +135,36 @@ export const openScene = async () => {
     grant,
   });
 
+  /** Whom tokens are for that {@link actingToken} gives. */
+  const behalf = { subject: 'corp:sam', issuer: 'corp' };
+
+  const swap = (side: Side, subjectToken: string, type: string, more: Record<string, string> = {}): Promise<Answer> =>
+    broker.form(
+      '/token',
+      { grant_type: grantTypes.exchange, subject_token: subjectToken, subject_token_type: tokenType(type), ...more },
+      side.agent,
+    );
+
+  /** An agent token that acts for somebody. */
+  const actingToken = async (side: Side): Promise<string> =>
+    String(must(await swap(side, issuer.token(broker.url), 'id_token'), 200).body['access_token']);
+
+  /** @param acting for somebody, and not for the agent itself */
   const issue = async (
     side: Side,
     at: Place,
-  ): Promise<{ facts: Facts; token: string; baseUrl: string; id: string }> => {
-    const answer = await broker.grant(await broker.agentToken(side.agent), {
-      connection: at.connection,
-      scopes: ['use'],
-    });
+    acting = false,
+  ): Promise<{ facts: OwnFacts & Partial<Facts>; token: string; baseUrl: string; id: string }> => {
+    const agentToken = acting ? await actingToken(side) : await broker.agentToken(side.agent);
+    const answer = await broker.grant(agentToken, { connection: at.connection, scopes: ['use'] });
     const { id } = grantIn(answer);
     const credential = credentialIn(answer);
-    return { facts: factsOf(side, at, id), token: credential.token, baseUrl: credential.base_url, id };
+    const facts = { ...factsOf(side, at, id), ...(acting ? behalf : {}) };
+    return { facts, token: credential.token, baseUrl: credential.base_url, id };
   };
 
-  const throughGateway = async (side: Side): Promise<Living & { id: string }> => {
-    const { facts, token, baseUrl, id } = await issue(side, side.gateway);
+  const throughGateway = async (side: Side, acting = false): Promise<Living & { id: string }> => {
+    const { facts, token, baseUrl, id } = await issue(side, side.gateway, acting);
     return {
       id,
       facts,
@@ -161,8 +181,17 @@ export const openScene = async () => {
     alive: async () => (await broker.form('/introspect', { token }, side.agent)).body['active'] === true,
   });
 
-  const streaming = async (side: Side): Promise<Living> => {
-    const { facts, token, baseUrl } = await issue(side, side.gateway);
+  /** A token of Warder that is exchanged for a grant on the JWT connection. */
+  const exchanging = async (side: Side, facts: Living['facts'], token: string): Promise<Living> => ({
+    facts,
+    alive: async () => {
+      const target = { resource: `${broker.url}/connections/${side.jwt.connection}`, scope: 'use' };
+      return (await swap(side, token, 'access_token', target)).status === 200;
+    },
+  });
+
+  const streaming = async (side: Side, acting = false): Promise<Living> => {
+    const { facts, token, baseUrl } = await issue(side, side.gateway, acting);
     const stop = new AbortController();
     open.push(stop);
     const response = await fetch(`${baseUrl}/stream`, {
@@ -192,27 +221,27 @@ export const openScene = async () => {
     };
   };
 
-  const renewing = async (side: Side): Promise<Living> => {
-    const { facts, id } = await issue(side, side.gateway);
+  const renewing = async (side: Side, acting = false): Promise<Living> => {
+    const { facts, id } = await issue(side, side.gateway, acting);
     return {
       facts,
       // With a new agent token, so that it is the renewal that judges.
       alive: async () => {
         const token = await broker.agentToken(side.agent);
-        return (await broker.json('POST', `/v1/grants/${id}/renew`, token, { ttl_seconds: 1200 })).status === 200;
+        return (await broker.json('POST', `/v1/grants/${id}/renew`, token, { ttl_seconds: 60 })).status === 200;
       },
     };
   };
 
   /** An issue that stands between minting and settling: `alive` lets it go on, and says whether it was delivered. */
-  const settling = async (side: Side, ask: () => Promise<Answer>): Promise<Living> => {
+  const settling = async (side: Side, ask: () => Promise<Answer>, acting = false): Promise<Living> => {
     const before = (await upstream.stats()).held;
     const answer = ask();
     await upstream.held(before + 1);
     const intended = await broker.admin('GET', `/grants?connection=${side.made.connection}&status=intended`);
     const id = String(items(intended)[0]?.['id']);
     return {
-      facts: factsOf(side, side.made, id),
+      facts: { ...factsOf(side, side.made, id), ...(acting ? behalf : {}) },
       once: true,
       alive: async () => {
         await upstream.release();
@@ -235,12 +264,18 @@ export const openScene = async () => {
   const close = async (): Promise<void> => {
     for (const stream of open) stream.abort();
     await broker.close();
+    await issuer.close();
     await upstream.stop();
     target.server.closeAllConnections();
     target.server.close();
   };
   return {
     broker,
+    issuer,
+    behalf,
+    swap,
+    actingToken,
+    exchanging,
     upstream,
     targetUrl: target.url,
     makeSide,
@@ -267,6 +302,13 @@ export const exercises: Record<CheckPoint, Record<string, (scene: Scene, side: S
         alive: async () => (await scene.broker.json('GET', '/v1/connections', token)).status === 200,
       };
     },
+    'a call with an agent token that acts for somebody': async (scene, side) => {
+      const token = await scene.actingToken(side);
+      return {
+        facts: { agent: side.agent.name, owner: side.owner, ...scene.behalf },
+        alive: async () => (await scene.broker.json('GET', '/v1/connections', token)).status === 200,
+      };
+    },
   },
   'token-endpoint': {
     'a grant asked for with OAuth': (scene, side) =>
@@ -281,6 +323,46 @@ export const exercises: Record<CheckPoint, Record<string, (scene: Scene, side: S
           side.agent,
         ),
       ),
+    'a grant for somebody, by exchange': (scene, side) =>
+      scene.settling(
+        side,
+        () =>
+          scene.swap(side, scene.issuer.token(scene.broker.url), 'id_token', {
+            resource: `${scene.broker.url}/connections/${side.made.connection}`,
+            scope: 'use',
+          }),
+        true,
+      ),
+  },
+  exchange: {
+    'an agent token as the subject token': async (scene, side) =>
+      scene.exchanging(side, { agent: side.agent.name, owner: side.owner }, await scene.broker.agentToken(side.agent)),
+    'an agent token that acts for somebody': async (scene, side) =>
+      scene.exchanging(
+        side,
+        { agent: side.agent.name, owner: side.owner, ...scene.behalf },
+        await scene.actingToken(side),
+      ),
+    'a JWT for somebody': async (scene, side) => {
+      const { facts, token } = await scene.issue(side, side.jwt, true);
+      return scene.exchanging(side, facts, token);
+    },
+    'an agent token as the actor token': async (scene, side) => {
+      const actor_token = await scene.broker.agentToken(side.agent);
+      return {
+        facts: { agent: side.agent.name, owner: side.owner },
+        alive: async () => {
+          const answer = await scene.broker.form('/token', {
+            grant_type: grantTypes.exchange,
+            subject_token: scene.issuer.token(scene.broker.url),
+            subject_token_type: tokenType('id_token'),
+            actor_token,
+            actor_token_type: tokenType('access_token'),
+          });
+          return answer.status === 200;
+        },
+      };
+    },
   },
   introspection: {
     'an agent token': async (scene, side) =>
@@ -297,10 +379,29 @@ export const exercises: Record<CheckPoint, Record<string, (scene: Scene, side: S
       const { facts, token } = await scene.issue(side, side.jwt);
       return scene.introspected(side, facts, token);
     },
+    'an agent token that acts for somebody': async (scene, side) =>
+      scene.introspected(
+        side,
+        { agent: side.agent.name, owner: side.owner, ...scene.behalf },
+        await scene.actingToken(side),
+      ),
+    'a JWT for somebody': async (scene, side) => {
+      const { facts, token } = await scene.issue(side, side.jwt, true);
+      return scene.introspected(side, facts, token);
+    },
   },
-  gateway: { 'a call': (scene, side) => scene.throughGateway(side) },
-  'gateway-stream': { 'a call that is running': (scene, side) => scene.streaming(side) },
-  renewal: { 'a renewal': (scene, side) => scene.renewing(side) },
+  gateway: {
+    'a call': (scene, side) => scene.throughGateway(side),
+    'a call for somebody': (scene, side) => scene.throughGateway(side, true),
+  },
+  'gateway-stream': {
+    'a call that is running': (scene, side) => scene.streaming(side),
+    'a call for somebody that is running': (scene, side) => scene.streaming(side, true),
+  },
+  renewal: {
+    'a renewal': (scene, side) => scene.renewing(side),
+    'a renewal of a grant for somebody': (scene, side) => scene.renewing(side, true),
+  },
   settle: {
     'a grant between minting and settling': async (scene, side) => {
       const token = await scene.broker.agentToken(side.agent);

@@ -62,6 +62,7 @@ const alive = (grant: Grant): boolean => {
     provider: grant.provider,
     owners: [grant.owner],
     subject: null,
+    issuers: [],
     entitlement: grant.entitlement_id,
     grant: grant.id,
   };
@@ -131,7 +132,7 @@ describe('a connection', () => {
   });
 
   test.each<[string, Partial<ConnectionInput>, string]>([
-    ['an unknown provider', { provider: 'nobody' }, 'provider: one of api-key, internal-jwt, upstream'],
+    ['an unknown provider', { provider: 'nobody' }, 'provider: one of api-key, '],
     ['settings the provider does not take', { settings: { base_url: 'nowhere', scopes: {} } }, 'settings.'],
     ['a secret the provider does not take', { secret: { password: 'x' } }, 'secret.'],
     ['no object as a secret', { secret: 'sk_live' }, 'secret'],

@@ -38,6 +38,7 @@ const kills = (row: Entitlement, seq: number): boolean => {
     provider: null,
     owners: [],
     subject: null,
+    issuers: [],
     entitlement: row.id,
     grant: null,
   };

@@ -12,6 +12,8 @@ const nothing: LedgerSnapshot = {
   operators: [],
   connections: [],
   entitlements: [],
+  authorizations: [],
+  trusted_issuers: [],
   fences: [],
   key_encryption_keys: [],
   signing_keys: [],

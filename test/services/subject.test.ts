@@ -1,6 +1,6 @@
 /**
- * Revocation by subject, at every check point, on the services: nobody can ask for a grant with a subject over HTTP yet.
- * The other selectors are in test/scenarios/revocation.test.ts.
+ * Revocation by subject, on the services: together with any other field, and while something is minted. Over HTTP, at
+ * every check point, it is in test/scenarios/revocation.test.ts.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { apiKeyProvider } from '../../adapters/providers/api-key.ts';
@@ -50,7 +50,12 @@ describe('a subject, whom a grant acts for', () => {
     for (const provider of ['api-key', 'waiting']) {
       const settings = { base_url: 'https://example.com', scopes: { use: [{ methods: ['*'], path: '/**' }] } };
       await createConnection(core, { name: provider, provider, settings, secret: { value: 'sk_test' } }, caller);
-      await createEntitlement(core, { agent: 'helper', connection: provider, scopes: ['use'] }, operator, caller);
+      await createEntitlement(
+        core,
+        { agent: 'helper', connection: provider, scopes: ['use'], on_behalf_of: ['*@example.com'] },
+        operator,
+        caller,
+      );
     }
   });
   afterAll(() => services.close());
@@ -64,9 +69,9 @@ describe('a subject, whom a grant acts for', () => {
     );
   const calling = (token: string) => ({ token, connection: 'api-key', method: 'GET', path: '/x', query: '' });
 
-  /** As {@link exercises}, for what a subject can be at. An agent token has none. */
+  /** As {@link exercises}, for what a grant can be at. */
   const ways: Record<
-    Exclude<CheckPoint, 'agent-api'>,
+    Exclude<CheckPoint, 'agent-api' | 'exchange'>,
     (actsFor: string | undefined) => Promise<() => Promise<boolean>>
   > = {
     introspection: async (actsFor) => {

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { readConfig } from '../../src/config.ts';
 import type { Provider } from '../../src/ports/provider.ts';
 import type { DrainPatience } from '../../src/services/drain-upstream.ts';
+import type { RewrapPace } from '../../src/services/rotate-keys.ts';
 import { type Running, startWarder } from '../../src/warder.ts';
 
 export interface BrokerOptions {
@@ -18,7 +19,10 @@ export interface BrokerOptions {
   extraProviders?: readonly Provider[];
   /** Unless told otherwise the drain hurries: five tries within a second. */
   drainPatience?: DrainPatience;
+  rewrapPace?: RewrapPace;
   onFatal?(error: Error): void;
+  /** Less than the configuration takes, so that a test sees keys come of age. */
+  keyMaxAgeSeconds?: number;
 }
 
 export interface Answer<T = Record<string, unknown>> {
@@ -187,10 +191,12 @@ export const startBroker = async (options: BrokerOptions = {}): Promise<Broker> 
   });
   if (!read.ok) throw new Error(read.problems.join('\n'));
   const lines: string[] = [];
-  const running: Running = await startWarder(read.config, read.secrets, {
+  const { keyMaxAgeSeconds = read.config.keyMaxAgeSeconds } = options;
+  const running: Running = await startWarder({ ...read.config, keyMaxAgeSeconds }, read.secrets, {
     onFatal: options.onFatal ?? ((error) => lines.push(`FATAL ${error.message}\n`)),
     extraProviders: options.extraProviders ?? [],
     drainPatience: options.drainPatience ?? hurriedDrain,
+    ...(options.rewrapPace ? { rewrapPace: options.rewrapPace } : {}),
     logDestination: { write: (line) => lines.push(line) },
   });
   if (running.bootstrapToken !== undefined) adminTokens.set(dataDir, running.bootstrapToken);

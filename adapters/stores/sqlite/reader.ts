@@ -13,18 +13,21 @@ import {
   rootFromReader,
 } from '../../../src/domain/merkle.ts';
 import type * as model from '../../../src/domain/model.ts';
-import type {
-  AuditFilter,
-  GrantCount,
-  GrantFilter,
-  LedgerReader,
-  LedgerSnapshot,
-  PageRequest,
-  StoredEntry,
-  TableName,
-  Tables,
+import { endsByField } from '../../../src/domain/stored-handle.ts';
+import {
+  type AuditFilter,
+  type GrantCount,
+  type GrantFilter,
+  type LedgerReader,
+  type LedgerSnapshot,
+  type PageRequest,
+  type SealedRow,
+  type StoredEntry,
+  sealedTables,
+  type TableName,
+  type Tables,
 } from '../../../src/ports/ledger.ts';
-import { fromSql, type SqlValue } from './rows.ts';
+import { fromSql, kekOf, mayBeOpened, type SqlValue } from './rows.ts';
 import { compiler } from './statements.ts';
 
 /** A reader's methods as they are on its own thread: the same questions, answered at once. */
@@ -52,6 +55,8 @@ const noRandom = new Uint8Array(idEntropyBytes);
 const latestIdMs = 2 ** 48 - 1;
 /** @returns the least id of a grant made at `ms`: ids begin with the time, so a span of time is a range of ids */
 const firstGrantId = (ms: number): string => makeId('grt', Math.min(Math.max(0, ms), latestIdMs), noRandom);
+
+const endsByPath = `$."${endsByField}"`;
 
 export const makeReader = (db: Database.Database): DirectReader => {
   const prepared = new Map<string, Database.Statement<SqlValue[]>>();
@@ -139,6 +144,8 @@ export const makeReader = (db: Database.Database): DirectReader => {
         operators: table('operators'),
         connections: table('connections'),
         entitlements: table('entitlements'),
+        trusted_issuers: table('trusted_issuers'),
+        authorizations: table('authorizations'),
         fences: table('fences'),
         key_encryption_keys: table('key_encryption_keys'),
         signing_keys: table('signing_keys'),
@@ -162,6 +169,11 @@ export const makeReader = (db: Database.Database): DirectReader => {
           .where('connection_id', '=', connectionId)
           .where('number', '=', number)
           .compile(),
+      )[0],
+    authorizationFlow: (id) =>
+      all(
+        'authorization_flows',
+        compiler.selectFrom('authorization_flows').selectAll().where('id', '=', id).compile(),
       )[0],
     revocation: (id) =>
       all('revocations', compiler.selectFrom('revocations').selectAll().where('id', '=', id).compile())[0],
@@ -203,6 +215,9 @@ export const makeReader = (db: Database.Database): DirectReader => {
         if (selector.subject !== undefined) query = query.where('subject', '=', selector.subject);
         if (selector.entitlement !== undefined) query = query.where('entitlement_id', '=', selector.entitlement);
         if (selector.grant !== undefined) query = query.where('id', '=', selector.grant);
+        if (selector.issuer !== undefined) {
+          query = query.where(sql<boolean>`${selector.issuer} in (select value from json_each(grants.issuers))`);
+        }
         const { owner } = selector;
         if (owner !== undefined) {
           // One parameter however many agents: SQLite takes 32 766 and an owner may have more.
@@ -259,24 +274,56 @@ export const makeReader = (db: Database.Database): DirectReader => {
         .orderBy('id')
         .limit(limit);
       if (endedBy !== undefined) {
-        query = query.where((is) => is.or([is('status', '!=', 'active'), is('expires_at', '<=', endedBy)]));
+        query = query
+          .where((is) => is.or([is('status', '!=', 'active'), is('expires_at', '<=', endedBy)]))
+          .where(sql<boolean>`coalesce(handle ->> ${sql.lit(endsByPath)}, 0) <= ${endedBy}`);
       }
       return all('grants', query.compile());
     },
 
     upstreamProgress: (revocationId) => {
       const count = db.prepare('SELECT count(*) FROM grants WHERE revocation_id = ? AND upstream = ?').pluck();
+      const lives = db
+        .prepare<SqlValue[], { count: number; until: number | null }>(
+          `SELECT count(handle ->> '${endsByPath}') AS count, max(handle ->> '${endsByPath}') AS until FROM grants
+            WHERE revocation_id = ? AND upstream = 'live'`,
+        )
+        .get(revocationId);
       return {
         revoked: Number(count.get(revocationId, 'gone')),
         unrevocable: Number(count.get(revocationId, 'unrevocable')),
+        livesOn: lives?.count ?? 0,
+        endsBy: lives?.until ?? null,
       };
     },
+
+    sealedBoxes: db.transaction(() => {
+      const counted = new Map<number, number>();
+      for (const table of sealedTables) {
+        const counts = db
+          .prepare<[], { kek: number; boxes: number }>(
+            `SELECT ${kekOf[table]} AS kek, count(*) AS boxes FROM ${table} WHERE ${mayBeOpened(table)} GROUP BY 1`,
+          )
+          .all();
+        for (const { kek, boxes } of counts) if (kek !== null) counted.set(kek, (counted.get(kek) ?? 0) + boxes);
+      }
+      return [...counted].map(([kek, boxes]) => ({ kek, boxes }));
+    }),
+
+    rowsSealedUnderOthers: (table, kek, after, limit) =>
+      db
+        .prepare<SqlValue[]>(
+          `SELECT * FROM ${table} WHERE ${mayBeOpened(table)} AND id > ? AND ${kekOf[table]} <> ? ORDER BY id LIMIT ?`,
+        )
+        .all(after, kek, limit)
+        // The table's name and its row belong together; the compiler cannot follow a name that is a variable.
+        .map((row) => ({ table, row: fromSql(table, row as Record<string, unknown>) }) as SealedRow),
 
     openRevocations: () =>
       all('revocations', compiler.selectFrom('revocations').selectAll().where('completed_at', 'is', null).compile()),
 
     expiredRows: (now, limit) =>
-      (['agent_tokens', 'used_once', 'budget_uses'] as const).flatMap((table) =>
+      (['agent_tokens', 'used_once', 'budget_uses', 'authorization_flows'] as const).flatMap((table) =>
         rows(compiler.selectFrom(table).select('id').where('expires_at', '<=', now).limit(limit).compile()).map(
           (row) => ({
             table,

@@ -1,5 +1,6 @@
 /** Rows between their two spellings: values of the model, and what SQLite stores (documents as JSON text). */
-import type { TableName, Tables } from '../../../src/ports/ledger.ts';
+import { sealedField } from '../../../src/domain/stored-handle.ts';
+import type { SealedRow, TableName, Tables } from '../../../src/ports/ledger.ts';
 
 type Stored<V> = V extends boolean ? number : V extends string | number | null ? V : string;
 
@@ -22,15 +23,33 @@ export type StoredTables = { [T in TableName]: { [C in keyof Tables[T]]: Stored<
 const documents: { [T in TableName]?: readonly string[] } = {
   agents: ['auth'],
   operators: ['roles'],
-  connections: ['settings'],
+  connections: ['settings', 'secret_source'],
   secrets: ['sealed'],
-  entitlements: ['scopes', 'hours', 'budget'],
-  grants: ['scopes', 'handle'],
+  entitlements: ['scopes', 'hours', 'budget', 'on_behalf_of'],
+  grants: ['scopes', 'issuers', 'authorization_details', 'handle'],
+  agent_tokens: ['issuers'],
+  trusted_issuers: ['keys', 'audiences', 'algorithms', 'uses', 'claims'],
   revocations: ['selector'],
   fences: ['selector'],
   signing_keys: ['public_jwk', 'sealed'],
+  authorizations: ['sealed', 'scopes', 'redeeming'],
+  authorization_flows: ['sealed'],
 };
-const booleans: { [T in TableName]?: readonly string[] } = { revocations: ['suspend'] };
+const booleans: { [T in TableName]?: readonly string[] } = {
+  revocations: ['suspend'],
+  trusted_issuers: ['single_use'],
+};
+
+/** Where a row of each table has the number of its box's key-encryption key; NULL where it has no box. */
+export const kekOf: Readonly<Record<SealedRow['table'], string>> = {
+  secrets: "json_extract(sealed, '$.kek')",
+  signing_keys: "json_extract(sealed, '$.kek')",
+  authorizations: "json_extract(sealed, '$.kek')",
+  authorization_flows: "json_extract(sealed, '$.kek')",
+  grants: `json_extract(handle, '$."${sealedField}".kek')`,
+};
+/** Which of its rows are looked at; the index of grants that are live upstream spares walking all there ever were. */
+export const mayBeOpened = (table: SealedRow['table']): string => (table === 'grants' ? "upstream = 'live'" : '1');
 
 export type SqlValue = string | number | null;
 

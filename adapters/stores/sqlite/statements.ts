@@ -12,8 +12,8 @@ import {
   SqliteQueryCompiler,
   sql,
 } from 'kysely';
-import type { TableName, Write } from '../../../src/ports/ledger.ts';
-import { type SqlValue, type StoredTables, toSql } from './rows.ts';
+import { sealedTables, type TableName, type Write } from '../../../src/ports/ledger.ts';
+import { kekOf, mayBeOpened, type SqlValue, type StoredTables, toSql } from './rows.ts';
 
 /** Compiles and never executes: the thread that owns the connection does that. */
 export const compiler = new Kysely<StoredTables>({
@@ -112,6 +112,41 @@ export class Statements {
         .compile(),
     );
     return statement.pluck().get(connectionId);
+  }
+
+  /** @returns the id of an authorization of this connection, or undefined when there is none */
+  authorizationOf(connectionId: string): unknown {
+    const statement = this.#statement('authorization', () =>
+      compiler.selectFrom('authorizations').select('id').where('connection_id', '=', '').limit(sql.lit(1)).compile(),
+    );
+    return statement.pluck().get(connectionId);
+  }
+
+  /** @returns the id of a connection, none of `besides`, whose secret is read through this one; undefined: none */
+  readThrough(connectionId: string, besides: readonly string[]): unknown {
+    const statement = this.#statement('read through', () =>
+      compiler
+        .selectFrom('connections')
+        .select('id')
+        .where(sql`json_extract(secret_source, '$.connection_id')`, '=', sql.val(''))
+        // One parameter, however many.
+        .where('id', 'not in', sql<string>`(select value from json_each(${sql.val('')}))`)
+        .limit(sql.lit(1))
+        .compile(),
+    );
+    return statement.pluck().get(connectionId, JSON.stringify(besides));
+  }
+
+  /** @returns where a box is that is under this key-encryption key, or undefined when there is none */
+  sealedUnder(kek: number): { table: TableName; id: string } | undefined {
+    for (const table of sealedTables) {
+      const found = this.#db
+        .prepare(`SELECT id FROM ${table} WHERE ${mayBeOpened(table)} AND ${kekOf[table]} = ? LIMIT 1`)
+        .pluck()
+        .get(kek);
+      if (found !== undefined) return { table, id: String(found) };
+    }
+    return undefined;
   }
 
   #statement(shape: string, compile: () => CompiledQuery): Database.Statement<SqlValue[]> {

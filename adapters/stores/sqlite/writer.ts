@@ -170,6 +170,20 @@ export class Writer {
     if (guard.guard === 'nothing_upstream') {
       const found = this.#statements.upstreamGrant(guard.connection_id);
       if (found !== undefined) throw new Refusal({ why: 'changed', table: 'grants', id: String(found) });
+      const connected = this.#statements.authorizationOf(guard.connection_id);
+      if (connected !== undefined) {
+        throw new Refusal({ why: 'changed', table: 'authorizations', id: String(connected) });
+      }
+      return;
+    }
+    if (guard.guard === 'unreferenced') {
+      const found = this.#statements.readThrough(guard.connection_id, guard.besides);
+      if (found !== undefined) throw new Refusal({ why: 'changed', table: 'connections', id: String(found) });
+      return;
+    }
+    if (guard.guard === 'nothing_sealed_under') {
+      const found = this.#statements.sealedUnder(guard.kek);
+      if (found !== undefined) throw new Refusal({ why: 'changed', ...found });
       return;
     }
     if (this.#newestFence <= guard.since) return;

@@ -1,15 +1,16 @@
 /** `warder agent`: the clients of the broker. */
-import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { segment } from '../api.ts';
 import { type JsonOption, leaf, present, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';
-import { errorCode, usage } from '../failure.ts';
+import { usage } from '../failure.ts';
 import type { Fields } from '../fields.ts';
+import { readJwks } from '../jwks-input.ts';
 import * as noun from '../noun.ts';
 import type { Screen } from '../screen.ts';
-import { collectNames } from '../values.ts';
-import { isMapping, type Mapping } from '../yaml-input.ts';
+import { type ClaimRules, collectClaim, collectNames } from '../values.ts';
+import type { Mapping } from '../yaml-input.ts';
+import { shownClaims } from './issuer.ts';
 
 interface AuthOptions {
   auth?: string;
@@ -17,9 +18,12 @@ interface AuthOptions {
   jwksUri?: string;
   algorithm?: string[];
   allowPrivateNetwork?: true;
+  workload?: string;
+  claim?: ClaimRules;
+  dpop?: string;
 }
 
-const authMethods = ['client_secret_basic', 'client_secret_post', 'private_key_jwt'];
+const authMethods = ['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'workload'];
 
 const withAuthOptions = (command: Command): Command =>
   command
@@ -27,34 +31,29 @@ const withAuthOptions = (command: Command): Command =>
     .option('--jwks <file>', 'its public keys (RFC 7517), for private_key_jwt')
     .option('--jwks-uri <url>', 'where its public keys are published, for private_key_jwt')
     .option('--algorithm <name>', 'signature algorithms it may use, for private_key_jwt (repeatable)', collectNames)
-    .option('--allow-private-network', 'the address of --jwks-uri is a private one');
-
-/** The private members of RFC 7518 sections 6.2.2, 6.3.2, 6.4.1: the broker must never see one. */
-const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'k'];
-
-const readJwks = (path: string): { keys: Mapping[] } => {
-  let value: unknown;
-  try {
-    value = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw usage(`--jwks: ${path} cannot be read as JSON (${errorCode(error)})`);
-  }
-  const found = isMapping(value) ? (Array.isArray(value['keys']) ? value['keys'] : [value]) : [];
-  const keys = found.filter(isMapping).filter((key) => typeof key['kty'] === 'string');
-  if (keys.length === 0 || keys.length !== found.length) {
-    throw usage(`--jwks: ${path} must be a JSON Web Key Set: {"keys": [{"kty": …}]}`);
-  }
-  if (keys.some((key) => privateMembers.some((member) => member in key))) {
-    throw usage(`--jwks: ${path} holds a private key; give the public part only`);
-  }
-  return { keys };
-};
+    .option('--allow-private-network', 'the address of --jwks-uri is a private one')
+    .option('--workload <issuer>', 'a token of its platform proves it: of this trusted issuer (warder issuer)')
+    .option('--claim <name=pattern>', 'what that token must say; sub is needed (repeatable)', collectClaim)
+    .addOption(
+      new Option('--dpop <rule>', 'whether its tokens must be bound to a key (RFC 9449)').choices([
+        'optional',
+        'required',
+      ]),
+    );
 
 /** The `auth` object as the API takes it; undefined when no option says anything about it. */
 const authOf = (options: AuthOptions): Mapping | undefined => {
-  const { auth, jwks, jwksUri, algorithm, allowPrivateNetwork } = options;
+  const { auth, jwks, jwksUri, algorithm, allowPrivateNetwork, workload, claim } = options;
   const hasKeys = jwks !== undefined || jwksUri !== undefined;
-  const method = auth ?? (hasKeys ? 'private_key_jwt' : undefined);
+  const method = auth ?? (workload !== undefined ? 'workload' : hasKeys ? 'private_key_jwt' : undefined);
+  if (method === 'workload') {
+    if (hasKeys || algorithm || allowPrivateNetwork)
+      throw usage('the keys of a workload are its issuer’s: warder issuer');
+    if (workload === undefined || claim === undefined)
+      throw usage('a workload needs --workload ISSUER and --claim sub=…');
+    return { method, issuer: workload, claims: claim };
+  }
+  if (workload !== undefined || claim !== undefined) throw usage('--workload and --claim belong to --auth workload');
   if (method !== 'private_key_jwt') {
     if (hasKeys || algorithm || allowPrivateNetwork) {
       throw usage('--jwks, --jwks-uri, --algorithm and --allow-private-network belong to --auth private_key_jwt');
@@ -96,6 +95,9 @@ const agents: noun.Noun = {
     ['auth', method[1]],
     ['jwks uri', (agent) => agent.within('auth').text('jwks_uri')],
     ['algorithms', (agent) => agent.within('auth').texts('algorithms').join(' ')],
+    ['issuer', (agent) => agent.within('auth').text('issuer')],
+    ['claims', (agent) => shownClaims(agent.within('auth'))],
+    noun.plain('dpop', 'dpop'),
     noun.status('status'),
     noun.time('created', 'created_at'),
     noun.time('updated', 'updated_at'),
@@ -117,7 +119,7 @@ const addCommand = (group: Command, context: Context): void => {
     .action(async (name: string, options: JsonOption & AuthOptions & { owner: string; purpose?: string }) => {
       const { api, screen } = toolsFor(context);
       const auth = authOf(options) ?? { method: 'client_secret_basic' };
-      const body = { name, owner: options.owner, purpose: options.purpose, auth };
+      const body = { name, owner: options.owner, purpose: options.purpose, auth, dpop: options.dpop };
       present(screen, options, await api.call('POST', 'agents', { body }), (agent) => {
         screen.line(`Added agent ${agent.text('name')} (${agent.text('id')}).`);
         if (agent.has('client_secret')) showClientSecret(screen, agent);
@@ -134,7 +136,7 @@ const updateCommand = (group: Command, context: Context): void => {
     .option('--owner <owner>', 'who answers for it')
     .option('--purpose <text>', 'what it is for')
     .action(async (name: string, options: JsonOption & AuthOptions & { owner?: string; purpose?: string }) => {
-      const body = { owner: options.owner, purpose: options.purpose, auth: authOf(options) };
+      const body = { owner: options.owner, purpose: options.purpose, auth: authOf(options), dpop: options.dpop };
       if (Object.values(body).every((value) => value === undefined)) throw usage('nothing to change was given');
       const { api, screen } = toolsFor(context);
       present(screen, options, await api.call('PATCH', `agents/${segment(name)}`, { body }), (agent) => {

@@ -7,8 +7,10 @@ import { usage } from '../failure.ts';
 import type { Fields } from '../fields.ts';
 import * as noun from '../noun.ts';
 import { collectSecret, readSecretFields } from '../secret-input.ts';
-import { collectScopeRule, type GatewayScopes } from '../values.ts';
+import { readSecretReference, secretFromRule } from '../secret-reference.ts';
+import { collectNames, collectScopeRule, collectVariable, type GatewayScopes } from '../values.ts';
 import { type Mapping, readMapping } from '../yaml-input.ts';
+import { accountCommands, shownAccounts } from './connection-accounts.ts';
 
 interface SettingsOptions {
   settings?: string;
@@ -21,14 +23,23 @@ interface SettingsOptions {
 
 interface AddOptions extends JsonOption, SettingsOptions {
   provider?: string;
+  preset?: string;
+  var?: Record<string, string>;
+  scopes?: string[];
   owner?: string;
   secret?: readonly string[];
+  secretFrom?: string;
 }
 
 const secretHint = 'env:NAME, file:PATH or - for standard input';
 const secretOption = [
   '--secret <source>',
-  `${secretHint}; FIELD=SOURCE for each field where there are several`,
+  `${secretHint}; FIELD=SOURCE for each field where there are several; generate where Warder can make it`,
+] as const;
+
+const secretFromOption = [
+  '--secret-from <reference>',
+  `read it whenever it is needed: ${secretFromRule}, CONNECTION being one of provider vault`,
 ] as const;
 
 const withSettingsOptions = (command: Command): Command =>
@@ -63,10 +74,23 @@ const settingsOf = async (options: SettingsOptions, context: Context): Promise<M
   return readMapping(options.settings, context.stdin);
 };
 
+const shownSecret = (secret: Fields): string => {
+  if (!secret.has('from')) return `version ${secret.text('version')}`;
+  const from = secret.within('from');
+  return `in ${from.text('connection')}: ${from.text('path')}`;
+};
+
 const secretVersion =
   (none: string) =>
   (connection: Fields): string =>
-    connection.has('secret') ? `version ${connection.within('secret').text('version')}` : none;
+    connection.has('secret') ? shownSecret(connection.within('secret')) : none;
+
+/** A connection that is active and whose account is dead is not well. */
+const shownStatus: noun.Cell[1] = (connection, screen) => {
+  const status = screen.status(connection.text('status'));
+  const account = connection.within('authorization').text('status');
+  return account === '' || account === 'connected' ? status : `${status}, ${screen.status(account)}`;
+};
 
 const connections: noun.Noun = {
   name: 'connection',
@@ -77,7 +101,7 @@ const connections: noun.Noun = {
     noun.plain('PROVIDER', 'provider'),
     noun.plain('OWNER', 'owner'),
     noun.plain('ENFORCEMENT', 'enforcement'),
-    noun.status('STATUS'),
+    ['STATUS', shownStatus],
     ['SECRET', secretVersion('')],
     noun.names('SCOPES', 'scopes'),
   ],
@@ -90,6 +114,7 @@ const connections: noun.Noun = {
     noun.plain('enforcement', 'enforcement'),
     noun.status('status'),
     ['secret', secretVersion('none')],
+    ['accounts', (connection) => shownAccounts(connection)],
     noun.time('created', 'created_at'),
     noun.time('updated', 'updated_at'),
   ],
@@ -98,22 +123,36 @@ const connections: noun.Noun = {
 const addCommand = (group: Command, context: Context): void => {
   withSettingsOptions(leaf(group, 'add <name>', 'register an account at a provider').alias('create'))
     .option('--provider <type>', 'api-key, internal-jwt, … (default: api-key where --base-url is given)')
+    .option('--preset <name>', 'what is known of the service: warder catalog list')
+    .option('--var <name=value>', 'a variable of the preset, e.g. subdomain=acme (repeatable)', collectVariable)
+    .option('--scopes <names>', 'only these scopes of the preset (repeatable, or a,b)', collectNames)
     .option('--owner <owner>', 'who answers for it')
     .option(...secretOption, collectSecret)
+    .option(...secretFromOption)
     .action(async (name: string, options: AddOptions) => {
-      const provider = options.provider ?? (options.baseUrl === undefined ? undefined : 'api-key');
-      if (provider === undefined) throw usage('--provider is missing');
+      const { preset, var: variables, scopes } = options;
+      const byAddress = preset === undefined && options.baseUrl !== undefined;
+      const provider = options.provider ?? (byAddress ? 'api-key' : undefined);
+      if (provider === undefined && preset === undefined) throw usage('--provider or --preset is missing');
+      if (preset === undefined && (variables ?? scopes) !== undefined) {
+        throw usage('--var and --scopes belong to --preset');
+      }
       if (options.settings === '-' && options.secret?.some((source) => /(?:^|=)-$/.test(source))) {
         throw usage('--settings and --secret cannot both come from standard input');
       }
       const { api, screen } = toolsFor(context);
       const settings = (await settingsOf(options, context)) ?? {};
+      if (options.secret && options.secretFrom) throw usage('--secret and --secret-from exclude each other');
       const secret = options.secret && (await readSecretFields(options.secret, context));
-      const body = { name, provider, owner: options.owner, settings, secret };
+      const secret_from = options.secretFrom && readSecretReference(options.secretFrom, '--secret-from');
+      const body = { name, provider, preset, variables, scopes, owner: options.owner, settings, secret, secret_from };
       present(screen, options, await api.call('POST', 'connections', { body }), (connection) => {
         screen.line(`Added connection ${connection.text('name')} (${connection.text('id')}).`);
         screen.line(`Scopes: ${connection.texts('scopes').join(', ')}`);
-        if (!connection.has('secret') && provider === 'api-key') {
+        if (connection.has('authorization')) {
+          screen.note(`No account is connected yet: warder connection connect ${name}`);
+        }
+        if (!connection.has('secret') && connection.text('provider') === 'api-key') {
           screen.note(`It has no secret yet: warder connection set-secret ${name} --secret ${secretHint}`);
         }
       });
@@ -134,9 +173,21 @@ const updateCommand = (group: Command, context: Context): void => {
 
 const setSecretCommand = (group: Command, context: Context): void => {
   leaf(group, 'set-secret <name>', 'put a new secret in force')
-    .requiredOption(...secretOption, collectSecret)
-    .action(async (name: string, options: JsonOption & { secret: readonly string[] }) => {
+    .option(...secretOption, collectSecret)
+    .option(...secretFromOption)
+    .action(async (name: string, options: JsonOption & Pick<AddOptions, 'secret' | 'secretFrom'>) => {
+      if ((options.secret === undefined) === (options.secretFrom === undefined)) {
+        throw usage('one of --secret and --secret-from');
+      }
       const { api, screen } = toolsFor(context);
+      if (options.secret === undefined) {
+        const body = { secret_from: readSecretReference(options.secretFrom ?? '', '--secret-from') };
+        const answer = await api.call('PATCH', `connections/${segment(name)}`, { body });
+        present(screen, options, answer, (connection) =>
+          screen.line(`The secret of ${name} is ${shownSecret(connection.within('secret'))}.`),
+        );
+        return;
+      }
       const body = await readSecretFields(options.secret, context);
       const answer = await api.call('PUT', `connections/${segment(name)}/secret`, { body });
       present(screen, options, answer, ({ text }) =>
@@ -157,6 +208,7 @@ export const connectionCommands = (program: Command, context: Context): void => 
   addCommand(group, context);
   updateCommand(group, context);
   setSecretCommand(group, context);
+  accountCommands(group, context);
   noun.stateCommands(group, context, connections, {
     suspend: 'let nobody use it until it is resumed',
     resume: 'let it be used again',

@@ -7,7 +7,7 @@ import { usage } from '../failure.ts';
 import type { Fields } from '../fields.ts';
 import * as noun from '../noun.ts';
 import { shownDuration } from '../screen.ts';
-import { collectNames, parseBudget, parseDuration, parseExpiry, parseHours } from '../values.ts';
+import { collectNames, collectPatterns, parseBudget, parseDuration, parseExpiry, parseHours } from '../values.ts';
 
 interface RuleOptions {
   scope?: string[];
@@ -16,6 +16,7 @@ interface RuleOptions {
   reason?: string;
   hours?: ReturnType<typeof parseHours> | false;
   budget?: ReturnType<typeof parseBudget> | false;
+  onBehalfOf?: string[];
 }
 
 /** A parser that also takes a word for "no such limit", as false: Commander makes '' of a null. */
@@ -34,6 +35,11 @@ const withRuleOptions = (command: Command): Command =>
       '--budget <grants/duration>',
       'how many grants in a while, e.g. 100/1h, or none',
       orNone('none', parseBudget),
+    )
+    .option(
+      '--on-behalf-of <pattern>',
+      'whom it may act for, e.g. corp:*@example.com (repeatable), or nobody',
+      collectPatterns,
     );
 
 /** The part of the body that creating and changing share; undefined fields are left out of JSON. */
@@ -44,6 +50,7 @@ const ruleOf = (options: RuleOptions, now: number): Record<string, unknown> => (
   reason: options.reason,
   hours: options.hours === false ? null : options.hours,
   budget: options.budget === false ? null : options.budget,
+  on_behalf_of: options.onBehalfOf?.join() === 'nobody' ? null : options.onBehalfOf,
 });
 
 const shownHours = (entitlement: Fields): string => {
@@ -83,6 +90,7 @@ const entitlements: noun.Noun = {
     noun.plain('approval', 'approval'),
     ['hours', shownHours],
     ['budget', shownBudget],
+    ['on behalf of', (entitlement) => entitlement.texts('on_behalf_of').join('  ') || 'itself only'],
     noun.plain('reason', 'reason'),
     noun.plain('granted by', 'granted_by'),
     noun.end('expires', 'expires_at'),

@@ -42,10 +42,13 @@ const grants: noun.Noun = {
     noun.plain('enforcement', 'enforcement'),
     noun.plain('credential', 'credential_type'),
     noun.plain('subject', 'subject'),
+    noun.names('issuers', 'issuers'),
+    noun.plain('bound to a key', 'dpop'),
     noun.plain('reason', 'reason'),
     noun.time('issued', 'issued_at'),
     noun.time('expires', 'expires_at'),
     noun.time('longest life', 'max_expires_at'),
+    noun.time('works upstream until', 'upstream_ends_by'),
   ],
 };
 

@@ -20,12 +20,21 @@ const grantCount = (revocation: Fields): string => {
   return count === undefined ? 'being counted' : shownCount(count);
 };
 
-/** `3 pending, 9 revoked, 0 unrevocable` */
+/** `3 pending (2 live on until …), 9 revoked, 0 unrevocable` */
 export const shownUpstream = (revocation: Fields): string => {
   const upstream = revocation.within('upstream');
+  const livesOn = upstream.number('lives_on') ?? 0;
+  const until = livesOn === 0 ? '' : ` (${shownCount(livesOn)} live on until ${shownTime(upstream.text('ends_by'))})`;
   return ['pending', 'revoked', 'unrevocable']
-    .map((name) => `${shownCount(upstream.number(name) ?? 0)} ${name}`)
+    .map((name) => `${shownCount(upstream.number(name) ?? 0)} ${name}${name === 'pending' ? until : ''}`)
     .join(', ');
+};
+
+/** How many credentials cannot be taken back and are all that a revocation waits for; 0 while there is other work. */
+export const onlyLivingOn = (revocation: Fields): number => {
+  const upstream = revocation.within('upstream');
+  const livesOn = upstream.number('lives_on') ?? 0;
+  return livesOn === upstream.number('pending') ? livesOn : 0;
 };
 
 const completed: noun.Cell[1] = (revocation) => shownTime(revocation.text('completed_at')) || 'not yet';
@@ -70,8 +79,8 @@ const standing = (id: string, error: unknown): Error =>
   );
 
 /**
- * Waits until the grants are counted and, if asked to, until the clean-up upstream has ended, with progress on standard
- * error.
+ * Waits until the grants are counted and, if asked to, until the clean-up upstream has ended or only waits for what ends
+ * by itself, with progress on standard error.
  *
  * @param first the broker's answer to the revocation
  * @returns the newest answer
@@ -83,7 +92,8 @@ export const followRevocation = async (api: Api, context: Context, first: Answer
   const progress = progressOn(context.stderr, context.now);
   let answer = first;
   const settled = (): boolean =>
-    answer.fields.number('grants') !== undefined && (!wait || answer.fields.has('completed_at'));
+    answer.fields.number('grants') !== undefined &&
+    (!wait || answer.fields.has('completed_at') || onlyLivingOn(answer.fields) > 0);
   try {
     while (!settled() && (wait || context.now() - started < countPatienceMs)) {
       await pause(pollMs);
@@ -108,7 +118,12 @@ export const showOutcome = (screen: Screen, revocation: Fields): void => {
       screen.paint('redBright', `${shownCount(unrevocable)} could not be revoked upstream and may still work there.`),
     );
   }
-  if (!revocation.has('completed_at')) {
+  const livesOn = onlyLivingOn(revocation);
+  if (livesOn > 0) {
+    screen.line(
+      screen.paint('redBright', `${shownCount(livesOn)} cannot be taken back upstream and may work there until then.`),
+    );
+  } else if (!revocation.has('completed_at')) {
     screen.line(`The clean-up goes on: warder revocation show ${revocation.text('id')}`);
   }
 };

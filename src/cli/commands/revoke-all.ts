@@ -6,7 +6,7 @@ import { type JsonOption, leaf, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';
 import { exitCodes, Failure, usage } from '../failure.ts';
 import { type Screen, shownCount, shownTime } from '../screen.ts';
-import { followRevocation, shownSelector, showOutcome } from './revocation.ts';
+import { followRevocation, onlyLivingOn, shownSelector, showOutcome } from './revocation.ts';
 
 interface Selectors {
   agent?: string;
@@ -14,6 +14,7 @@ interface Selectors {
   provider?: string;
   owner?: string;
   subject?: string;
+  issuer?: string;
   entitlement?: string;
   everything?: true;
 }
@@ -35,14 +36,14 @@ export interface RevocationBody {
   dry_run?: boolean;
 }
 
-const selectorOf = ({ everything, agent, connection, provider, owner, subject, entitlement }: Selectors) => {
-  const given = Object.entries({ agent, connection, provider, owner, subject, entitlement });
+const selectorOf = ({ everything, agent, connection, provider, owner, subject, issuer, entitlement }: Selectors) => {
+  const given = Object.entries({ agent, connection, provider, owner, subject, issuer, entitlement });
   const named = given.flatMap(([field, value]) => (value === undefined ? [] : [[field, value] as const]));
   if (named.some(([, value]) => value.trim() === '')) throw usage('a selector is empty; nothing was revoked');
   if (everything && named.length > 0) throw usage('--everything stands alone; nothing was revoked');
   if (!everything && named.length === 0) {
     throw usage(
-      'what is to be revoked? --agent, --connection, --provider, --owner, --subject, --entitlement (each narrows),',
+      'what is to be revoked? --agent, --connection, --provider, --owner, --subject, --issuer, --entitlement (each narrows),',
       'or --everything',
     );
   }
@@ -71,7 +72,7 @@ const dryRun = async (api: Api, screen: Screen, options: JsonOption, body: Revoc
 
 /**
  * Posts a revocation, says at once that the fence stands, then follows it.
- * @throws Failure 1 when it was waited for and something upstream is unrevocable
+ * @throws Failure 1 when it was waited for and something upstream is unrevocable or lives on
  */
 export const revokeAndFollow = async (
   context: Context,
@@ -94,6 +95,12 @@ export const revokeAndFollow = async (
   if (wait && unrevocable > 0) {
     throw new Failure(exitCodes.failed, [`${shownCount(unrevocable)} credentials could not be revoked upstream`]);
   }
+  const livesOn = onlyLivingOn(last.fields);
+  if (wait && livesOn > 0) {
+    throw new Failure(exitCodes.failed, [
+      `${shownCount(livesOn)} credentials live on upstream until they end by themselves`,
+    ]);
+  }
 };
 
 /** Adds `revoke-all`. */
@@ -104,6 +111,7 @@ export const revokeAllCommand = (program: Command, context: Context): void => {
     .option('--provider <type>', 'on connections of this provider')
     .option('--owner <owner>', 'of agents of this owner')
     .option('--subject <person>', 'on behalf of this person')
+    .option('--issuer <name>', 'on the word of this trusted issuer')
     .option('--entitlement <id>', 'under this entitlement')
     .option('--everything', 'all there is')
     .requiredOption('--reason <text>', 'why; it is recorded')

@@ -24,6 +24,10 @@ const systemTrouble: Record<string, string> = {
 };
 
 const startTrouble = (error: unknown): Failure => {
+  // Its message has a line for each problem, and a folder that is configured wrong is a configuration that is wrong.
+  if (error instanceof Error && error.name === 'CatalogRefused') {
+    return usage('the presets are wrong:', ...error.message.split('\n').map((line) => `  - ${line}`));
+  }
   if (error instanceof Error && readyForUsers.has(error.name)) return failed(error.message);
   const code = errorCode(error);
   const words = Object.hasOwn(systemTrouble, code) ? systemTrouble[code] : undefined;

@@ -1,8 +1,14 @@
 /** `/admin/v1/agents`. */
-import { createPublicKey } from 'node:crypto';
 import { z } from 'zod';
 import { assertionAlgorithms } from '../../domain/model.ts';
 import { isPlainLine, isShowable } from '../../domain/names.ts';
+import {
+  hasPrivateMember,
+  maxMemberLength,
+  minRsaBits,
+  publicJwkOf,
+  publicMembersOf,
+} from '../../domain/public-jwk.ts';
 import { Refused } from '../../domain/refusals.ts';
 import {
   type AgentPatch,
@@ -18,34 +24,18 @@ import { agentView } from '../views.ts';
 import { type AdminRoute, created, everyone, managers, noContent, ok, pageOf, responders, route } from './route.ts';
 
 /** Public keys only: a JWK with a private or symmetric member is refused, not stored. */
-const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
-/** What a verifier needs (RFC 7517 section 4, RFC 7518 section 6); members nobody knows are left out (section 5). */
-const publicMembers = ['kty', 'crv', 'x', 'y', 'n', 'e', 'kid', 'alg', 'use'];
-/** RFC 7518 section 3.3 asks for 2048 bits or more, and so does what verifies the assertions. */
-const minRsaBits = 2048;
-/** The modulus of an RSA key of 16 384 bits has 2731 characters. */
-const maxMemberLength = 4096;
-
-/** @returns whether a signature could be verified with it */
-const isUsableKey = (jwk: Record<string, unknown>): boolean => {
-  try {
-    const key = createPublicKey({ key: jwk, format: 'jwk' });
-    return key.asymmetricKeyType !== 'rsa' || (key.asymmetricKeyDetails?.modulusLength ?? 0) >= minRsaBits;
-  } catch {
-    return false;
-  }
-};
-
 const publicJwk = z
   .record(z.string().max(100), z.unknown())
   .refine((jwk) => jwk['kty'] === 'RSA' || jwk['kty'] === 'EC' || jwk['kty'] === 'OKP', 'kty must be RSA, EC or OKP')
-  .refine((jwk) => !privateMembers.some((member) => member in jwk), 'this is a private key; register the public one')
-  .transform((jwk) => Object.fromEntries(Object.entries(jwk).filter(([member]) => publicMembers.includes(member))))
+  .refine((jwk) => !hasPrivateMember(jwk), 'this is a private key; register the public one')
+  .transform((jwk) => publicMembersOf(jwk))
   .refine(
     (jwk) => Object.values(jwk).every((value) => typeof value === 'string' && isPlainLine(value, maxMemberLength)),
     'its members must be plain texts',
   )
-  .refine(isUsableKey, `not a public key that can be used; RSA needs ${minRsaBits} bits`);
+  .refine((jwk) => publicJwkOf(jwk) !== undefined, `not a public key that can be used; RSA needs ${minRsaBits} bits`);
+
+export const publicJwks = z.strictObject({ keys: z.array(publicJwk).min(1).max(20) });
 
 const hasUserInfo = (text: string): boolean => {
   const url = URL.parse(text);
@@ -58,7 +48,7 @@ export const authSchema = z
     z.strictObject({ method: z.literal('client_secret_post') }),
     z.strictObject({
       method: z.literal('private_key_jwt'),
-      jwks: z.strictObject({ keys: z.array(publicJwk).min(1).max(20) }).optional(),
+      jwks: publicJwks.optional(),
       jwks_uri: z
         .url({ protocol: /^https?$/ })
         .max(2000)
@@ -71,8 +61,13 @@ export const authSchema = z
         .default([...assertionAlgorithms]),
       allow_private_network: z.boolean().optional(),
     }),
+    z.strictObject({ method: z.literal('workload'), issuer: field.reference, claims: field.claimRules }),
   ])
   .superRefine((auth, context) => {
+    // Without it any workload of the issuer would be this agent, those of other teams and repositories too.
+    if (auth.method === 'workload' && auth.claims['sub'] === undefined) {
+      context.addIssue({ code: 'custom', path: ['claims', 'sub'], message: 'say which subject (sub) the agent is' });
+    }
     if (auth.method !== 'private_key_jwt') return;
     if ((auth.jwks === undefined) === (auth.jwks_uri === undefined)) {
       context.addIssue({ code: 'custom', message: 'private_key_jwt needs either jwks or jwks_uri' });
@@ -87,6 +82,7 @@ export const authSchema = z
   });
 
 export const authInput = (auth: z.infer<typeof authSchema>): AuthInput => {
+  if (auth.method === 'workload') return auth;
   if (auth.method !== 'private_key_jwt') return { method: auth.method };
   return {
     method: auth.method,
@@ -97,17 +93,21 @@ export const authInput = (auth: z.infer<typeof authSchema>): AuthInput => {
   };
 };
 
+export const dpop = z.enum(['optional', 'required']);
+
 const create = z.strictObject({
   name: field.name,
   owner: field.owner,
   purpose: field.purpose.nullish(),
   auth: authSchema.default({ method: 'client_secret_basic' }),
+  dpop: dpop.default('optional'),
 });
 const patch = z.strictObject({
   owner: field.owner.optional(),
   purpose: field.purpose.nullish(),
   status: field.status.optional(),
   auth: authSchema.optional(),
+  dpop: dpop.optional(),
 });
 const list = z.strictObject({
   ...field.pageQuery('agt'),
@@ -125,7 +125,7 @@ export const agentRoutes: AdminRoute[] = [
     handle: async ({ edge, body, caller }) => {
       const { agent, clientSecret } = await createAgent(edge.core, { ...body, auth: authInput(body.auth) }, caller);
       return created(
-        { ...agentView(agent), ...(clientSecret === undefined ? {} : { client_secret: clientSecret }) },
+        { ...agentView(edge.core, agent), ...(clientSecret === undefined ? {} : { client_secret: clientSecret }) },
         `/admin/v1/agents/${agent.name}`,
       );
     },
@@ -143,7 +143,7 @@ export const agentRoutes: AdminRoute[] = [
           .filter((agent) => query.owner === undefined || agent.owner === query.owner)
           .filter((agent) => query.status === undefined || agent.status === query.status),
         query,
-        agentView,
+        (agent) => agentView(edge.core, agent),
       ),
   }),
   route({
@@ -151,7 +151,7 @@ export const agentRoutes: AdminRoute[] = [
     path: '/agents/:name',
     roles: everyone,
     summary: 'Show an agent',
-    handle: async ({ edge, params }) => ok(agentView(agentCalled(edge.core, params['name'] ?? ''))),
+    handle: async ({ edge, params }) => ok(agentView(edge.core, agentCalled(edge.core, params['name'] ?? ''))),
   }),
   route({
     method: 'PATCH',
@@ -170,10 +170,11 @@ export const agentRoutes: AdminRoute[] = [
         ...(body.purpose === undefined ? {} : { purpose: body.purpose }),
         ...(body.status === undefined ? {} : { status: body.status }),
         ...(body.auth === undefined ? {} : { auth: authInput(body.auth) }),
+        ...(body.dpop === undefined ? {} : { dpop: body.dpop }),
       };
       const result = await updateAgent(edge.core, agent, change, operator, caller);
       return ok({
-        ...agentView(result.agent),
+        ...agentView(edge.core, result.agent),
         ...(result.clientSecret === undefined ? {} : { client_secret: result.clientSecret }),
       });
     },

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type AccessDocument, applyAccess } from '../../services/apply-access.ts';
 import { commit, record } from '../../services/core.ts';
 import * as field from '../schemas.ts';
-import { authInput, authSchema } from './agents.ts';
+import { authInput, authSchema, dpop } from './agents.ts';
 import { connectionSchema } from './connections.ts';
 import { entitlementSchema, given } from './entitlements.ts';
 import { type AdminRoute, managers, ok, route } from './route.ts';
@@ -18,6 +18,7 @@ const document = z.strictObject({
         owner: field.owner,
         purpose: field.purpose.nullish(),
         auth: authSchema.optional(),
+        dpop: dpop.optional(),
       }),
     )
     .max(maxItems)

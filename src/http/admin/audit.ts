@@ -1,4 +1,4 @@
-/** `/admin/v1/audit` and `/admin/v1/keys`: what happened, and what proves it. */
+/** `/admin/v1/audit`: what happened, and what proves it. */
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
@@ -6,11 +6,9 @@ import { leafHash } from '../../domain/merkle.ts';
 import { Refused } from '../../domain/refusals.ts';
 import type { AuditFilter } from '../../ports/ledger.ts';
 import { checkpoint, exportAudit, listAudit } from '../../services/audit-log.ts';
-import { commitChanges } from '../../services/change.ts';
-import { type Core, record } from '../../services/core.ts';
+import type { Core } from '../../services/core.ts';
 import * as field from '../schemas.ts';
-import { iso, isoOrNull } from '../views.ts';
-import { type AdminRoute, auditReaders, created, managers, ok, route } from './route.ts';
+import { type AdminRoute, auditReaders, ok, route } from './route.ts';
 
 const filters = {
   agent: field.reference.optional(),
@@ -107,53 +105,6 @@ export const auditRoutes: AdminRoute[] = [
         proof: proof.map(base64),
         ...signed,
       });
-    },
-  }),
-];
-
-export const keyRoutes: AdminRoute[] = [
-  route({
-    method: 'GET',
-    path: '/keys',
-    roles: ['admin', 'operator', 'auditor'],
-    summary: 'List key-encryption keys and signing keys, without their secret halves',
-    handle: async ({ edge }) => {
-      const { state, keyring } = edge.core;
-      const seal = keyring.state();
-      return ok({
-        sealed: seal.sealed,
-        why: seal.sealed ? seal.why : null,
-        kms: keyring.kmsName,
-        key_encryption_keys: state.keyEncryptionKeys.all().map((key) => ({
-          number: key.number,
-          kms: key.kms,
-          state: key.state,
-          created_at: iso(key.created_at),
-        })),
-        signing_keys: state.signingKeys.all().map((key) => ({
-          id: key.id,
-          purpose: key.purpose,
-          algorithm: key.algorithm,
-          state: key.state,
-          retire_at: isoOrNull(key.retire_at),
-          created_at: iso(key.created_at),
-        })),
-      });
-    },
-  }),
-  route({
-    method: 'POST',
-    path: '/keys/signing/rotate',
-    roles: managers,
-    summary: 'Sign JWTs with the next key from now on; the old one stays published until nothing it signed is alive',
-    handle: async ({ edge, caller }) => {
-      const { core } = edge;
-      const { writes, from, to } = await core.signingKeys.rotation();
-      await commitChanges(core, {
-        writes,
-        audit: [record(core, caller, { type: 'signing_key.rotated', data: { from, to } })],
-      });
-      return created({ from, to }, '/admin/v1/keys');
     },
   }),
 ];

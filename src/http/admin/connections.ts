@@ -1,5 +1,6 @@
 /** `/admin/v1/connections` and their secrets, which go in and never come out. */
 import { z } from 'zod';
+import { isPlainLine, plainLineRule } from '../../domain/names.ts';
 import {
   connectionCalled,
   createConnection,
@@ -14,17 +15,36 @@ import { type AdminRoute, created, everyone, managers, noContent, ok, pageOf, ro
 /** What is in it is the provider's to judge. */
 const document = z.record(z.string().max(100), z.unknown());
 
+const secretFrom = z.strictObject({
+  connection: field.reference,
+  path: z.string().min(1).max(512),
+  fields: z
+    .record(
+      z.string().regex(/^[a-z]\w{0,99}$/),
+      z.string().refine((text) => isPlainLine(text, 200), plainLineRule(200)),
+    )
+    .refine((fields) => Object.keys(fields).length > 0 && Object.keys(fields).length <= 20, 'from 1 to 20 fields'),
+  version: z.int().min(1).optional(),
+  max_age_seconds: z.int().min(0).max(3600).default(60),
+});
+
 export const connectionSchema = z.strictObject({
   name: field.name,
-  provider: field.provider,
+  // One of the two is needed; with a preset the provider is the first the preset is for, unless it is named.
+  provider: field.provider.optional(),
+  preset: field.name.optional(),
+  variables: z.record(z.string().max(100), z.string().max(300)).optional(),
+  scopes: field.scopes.optional(),
   owner: field.owner.nullish(),
   settings: document.default({}),
   secret: document.optional(),
+  secret_from: secretFrom.optional(),
 });
 const patch = z.strictObject({
   owner: field.owner.nullish(),
   settings: document.optional(),
   secret: document.optional(),
+  secret_from: secretFrom.optional(),
   status: field.status.optional(),
 });
 const list = z.strictObject({ ...field.pageQuery('con'), provider: field.provider.optional() });
@@ -83,6 +103,7 @@ export const connectionRoutes: AdminRoute[] = [
           ...(body.owner === undefined ? {} : { owner: body.owner }),
           ...(body.settings === undefined ? {} : { settings: body.settings }),
           ...(body.secret === undefined ? {} : { secret: body.secret }),
+          ...(body.secret_from === undefined ? {} : { secret_from: body.secret_from }),
           ...(body.status === undefined ? {} : { status: body.status }),
         },
         operator,

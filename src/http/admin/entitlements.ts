@@ -24,6 +24,7 @@ const limits = {
     .strictObject({ grants: z.int().min(1).max(1_000_000_000), per_seconds: z.int().min(1).max(31_536_000) })
     .nullable(),
   reason: field.reason.nullable(),
+  on_behalf_of: field.subjects.nullable(),
   expires_at: field.moment.nullable(),
 };
 

@@ -1,6 +1,7 @@
 /** `/admin/v1/grants` and `/admin/v1/revocations`: what is out there, and taking it back. */
 import { z } from 'zod';
-import type { Grant, GrantStatus, Selector } from '../../domain/model.ts';
+import { isId } from '../../domain/ids.ts';
+import type { Grant, GrantStatus, Revocation, Selector } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { type Core, commit, record } from '../../services/core.ts';
 import { agentCalled } from '../../services/manage-agents.ts';
@@ -79,6 +80,7 @@ const selectorSchema = z
     provider: field.provider,
     owner: field.owner,
     subject: field.subject,
+    issuer: field.reference,
     entitlement: field.reference,
     grant: field.reference,
   })
@@ -99,9 +101,15 @@ const revocation = z.strictObject({
   dry_run: z.boolean().default(false),
 });
 
+/** Not looked up when it is an id: the issuer may be gone while what was issued on its word lives. */
+const unknownIssuer = (text: string): string => {
+  if (isId('iss', text)) return text;
+  throw new Refused('not_found', 'there is no such issuer');
+};
+
 /** Names become ids. A selector that names nothing that exists is an error, not a success that did nothing. */
 const resolved = async (core: Core, selector: z.infer<typeof selectorSchema>): Promise<Selector> => {
-  const { agent, connection, provider, entitlement, grant } = selector;
+  const { agent, connection, provider, issuer, entitlement, grant } = selector;
   if (provider !== undefined && !core.providers.has(provider)) {
     throw new InvalidRequest([`selector.provider: one of ${[...core.providers.keys()].join(', ')}`]);
   }
@@ -113,12 +121,27 @@ const resolved = async (core: Core, selector: z.infer<typeof selectorSchema>): P
     ...(provider === undefined ? {} : { provider }),
     ...(selector.owner === undefined ? {} : { owner: selector.owner }),
     ...(selector.subject === undefined ? {} : { subject: selector.subject }),
+    ...(issuer === undefined ? {} : { issuer: core.state.issuerCalled(issuer)?.id ?? unknownIssuer(issuer) }),
     ...(grant === undefined ? {} : { grant }),
     ...(agent === undefined ? {} : { agent: agentCalled(core, agent).id }),
     ...(connection === undefined ? {} : { connection: connectionCalled(core, connection).id }),
     // Not looked up: the entitlement may be gone while what was issued under it lives.
     ...(entitlement === undefined ? {} : { entitlement }),
   };
+};
+
+/** Its row counts what is done when all is; until then what the drain has recorded is counted. */
+const shownRevocation = async (core: Core, row: Revocation) => {
+  if (row.completed_at !== null) return revocationView(core, row);
+  const progress = await core.reader.upstreamProgress(row.id);
+  const counted = {
+    ...row,
+    // Until it is counted the row says 0; what is known to be left is left all the same.
+    upstream_pending: Math.max(progress.livesOn, row.upstream_pending - progress.revoked - progress.unrevocable),
+    upstream_revoked: progress.revoked,
+    upstream_unrevocable: progress.unrevocable,
+  };
+  return revocationView(core, counted, progress);
 };
 
 export const grantRoutes: AdminRoute[] = [
@@ -181,7 +204,7 @@ export const grantRoutes: AdminRoute[] = [
     handle: async ({ edge, query }) => {
       const rows = await edge.core.reader.revocations({ before: query.cursor, limit: query.limit });
       return ok({
-        items: rows.map((row) => revocationView(edge.core, row)),
+        items: await Promise.all(rows.map((row) => shownRevocation(edge.core, row))),
         next_cursor: rows.length === query.limit ? (rows.at(-1)?.id ?? null) : null,
       });
     },
@@ -195,17 +218,7 @@ export const grantRoutes: AdminRoute[] = [
       const { core } = edge;
       const row = await core.reader.revocation(params['id'] ?? '');
       if (!row) throw new Refused('not_found', 'there is no such revocation');
-      if (row.completed_at !== null) return ok(revocationView(core, row));
-      const progress = await core.reader.upstreamProgress(row.id);
-      const ended = progress.revoked + progress.unrevocable;
-      return ok(
-        revocationView(core, {
-          ...row,
-          upstream_pending: Math.max(0, row.upstream_pending - ended),
-          upstream_revoked: progress.revoked,
-          upstream_unrevocable: progress.unrevocable,
-        }),
-      );
+      return ok(await shownRevocation(core, row));
     },
   }),
 ];

@@ -13,10 +13,14 @@ import { sendJson } from '../reply.ts';
 import { parse } from '../validate.ts';
 import { agentRoutes } from './agents.ts';
 import { applyRoutes } from './apply.ts';
-import { auditRoutes, keyRoutes } from './audit.ts';
+import { auditRoutes } from './audit.ts';
+import { authorizationRoutes } from './authorizations.ts';
+import { catalogRoutes } from './catalog.ts';
 import { connectionRoutes } from './connections.ts';
 import { entitlementRoutes } from './entitlements.ts';
 import { grantRoutes } from './grants.ts';
+import { issuerRoutes } from './issuers.ts';
+import { keyRoutes } from './keys.ts';
 import { operatorRoutes } from './operators.ts';
 import type { AdminContext, AdminRoute } from './route.ts';
 
@@ -24,7 +28,10 @@ import type { AdminContext, AdminRoute } from './route.ts';
 export const adminTable: readonly AdminRoute[] = [
   ...agentRoutes,
   ...connectionRoutes,
+  ...authorizationRoutes,
+  ...catalogRoutes,
   ...entitlementRoutes,
+  ...issuerRoutes,
   ...operatorRoutes,
   ...grantRoutes,
   ...auditRoutes,

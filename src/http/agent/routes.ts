@@ -2,13 +2,16 @@
 import { type ErrorRequestHandler, type Request, type RequestHandler, type Response, Router } from 'express';
 import { z } from 'zod';
 import { inForce } from '../../domain/decide.ts';
-import type { Agent } from '../../domain/model.ts';
+import type { Agent, AgentToken } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
+import { mayActFor } from '../../domain/subject.ts';
 import { authenticateAgent } from '../../services/authenticate.ts';
 import { type Caller, commit, record } from '../../services/core.ts';
 import { issueGrant } from '../../services/issue-grant.ts';
 import { ownGrant, renewGrant, returnGrant } from '../../services/use-grant.ts';
-import { bearerToken, challenge } from '../bearer.ts';
+import { requireBinding, spendProof, verifyProof } from '../../services/verify-proof.ts';
+import { type PresentedToken, presentedToken } from '../access-token.ts';
+import { challenge } from '../bearer.ts';
 import { readJson } from '../body.ts';
 import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';
 import { refusalOf } from '../problem.ts';
@@ -24,6 +27,7 @@ const grantRequest = z.strictObject({
   scopes: field.scopes,
   ttl_seconds: field.ttlSeconds.optional(),
   reason: field.reason.optional(),
+  parameters: field.parameters.optional(),
 });
 const renewRequest = z.strictObject({ ttl_seconds: field.ttlSeconds.optional() });
 const noQuery = z.strictObject({});
@@ -33,20 +37,48 @@ export const agentSchemas = { grantRequest, renewRequest };
 
 interface AgentRequest {
   agent: Agent;
+  /** Whom the token acts for, on whose word, bound to which key: what is obtained with it inherits all of it. */
+  token: AgentToken;
   caller: Caller;
 }
 
 /** Before any body is read. @throws Refused */
 const enter = async (edge: Edge, req: Request): Promise<AgentRequest> => {
   try {
-    const token = bearerToken(req);
-    if (token === undefined) throw new Refused('unauthenticated', 'an agent token is needed');
-    const { agent } = await authenticateAgent(edge.core, token);
-    return { agent, caller: { actor: { id: agent.id, kind: 'agent', name: agent.name }, requestId: requestId(req) } };
+    const presented = presentedToken(req);
+    if (presented === undefined) throw new Refused('unauthenticated', 'an agent token is needed');
+    const callerOf = (agent: Agent): Caller => ({
+      actor: { id: agent.id, kind: 'agent', name: agent.name },
+      requestId: requestId(req),
+    });
+    const { agent, token } = await authenticateAgent(edge.core, presented.token, (row, holder) =>
+      row.jkt === null && presented.scheme === 'Bearer'
+        ? undefined
+        : requirePossession(edge, req, presented, row.jkt, callerOf(holder)),
+    );
+    return { agent, token, caller: callerOf(agent) };
   } catch (error) {
     await edge.limits.failed(addressOf(req));
     throw error;
   }
+};
+
+/** The token is bound to a key, or is said to be. @throws Refused `invalid_dpop_proof`, `unauthenticated` */
+const requirePossession = async (
+  edge: Edge,
+  req: Request,
+  presented: PresentedToken,
+  jkt: string | null,
+  caller: Caller,
+): Promise<void> => {
+  if (jkt === null || presented.scheme === 'Bearer' || presented.proof === undefined) {
+    requireBinding(jkt, presented.scheme, undefined);
+    return;
+  }
+  const target = { method: req.method, url: `${edge.core.issuer}${req.originalUrl}`, accessToken: presented.token };
+  const proof = await verifyProof(edge.core, presented.proof, target);
+  requireBinding(jkt, presented.scheme, proof);
+  await spendProof(edge.core, proof, caller);
 };
 
 /** Refusals of issuing leave a record of their own, with what was asked for (issue-grant.ts). */
@@ -103,8 +135,14 @@ const recordRefusal = async (
   });
 };
 
-/** What this agent may ask for, connection by connection. */
-const connectionsOf = (edge: Edge, agent: Agent): object[] => {
+const inherited = (token: AgentToken) => ({
+  issuers: token.issuers,
+  jkt: token.jkt ?? undefined,
+  ...(token.subject === null ? {} : { subject: token.subject, notAfter: token.subject_expires_at ?? undefined }),
+});
+
+/** What this agent may ask for with this token, connection by connection. */
+const connectionsOf = (edge: Edge, agent: Agent, { subject }: AgentToken): object[] => {
   const { core } = edge;
   const now = core.clock.now();
   return core.state.connections.all().flatMap((connection) => {
@@ -114,6 +152,7 @@ const connectionsOf = (edge: Edge, agent: Agent): object[] => {
     return core.state
       .entitlementsOf(agent.id, connection.id)
       .filter((entitlement) => inForce(entitlement, now))
+      .filter((entitlement) => subject === null || mayActFor(entitlement.on_behalf_of, subject))
       .map((entitlement) => ({
         connection: connection.name,
         provider: connection.provider,
@@ -139,7 +178,7 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.post(
     '/grants',
-    asAgent(edge, '/grants', async (req, { agent, caller }, res) => {
+    asAgent(edge, '/grants', async (req, { agent, token, caller }, res) => {
       const asked = parse(grantRequest, await readJson(req, maxBodyBytes));
       const issued = await issueGrant(
         core,
@@ -149,6 +188,8 @@ export const agentRoutes = (edge: Edge): Router => {
           scopes: asked.scopes,
           ttlSeconds: asked.ttl_seconds,
           reason: asked.reason,
+          parameters: asked.parameters,
+          ...inherited(token),
         },
         caller,
       ).catch(noteRecorded);
@@ -161,8 +202,8 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.get(
     '/connections',
-    asAgent(edge, undefined, async (_req, { agent }, res) => {
-      sendJson(res, 200, { items: connectionsOf(edge, agent) });
+    asAgent(edge, undefined, async (_req, { agent, token }, res) => {
+      sendJson(res, 200, { items: connectionsOf(edge, agent, token) });
     }),
   );
   methods('/connections', 'GET');

@@ -117,6 +117,7 @@ export class Forwarding {
 
   #head(status: number, raw: string[]): void {
     this.#status = status;
+    if (status === 401) this.#edge.calls.secretRefused(this.#call);
     const decoder = decoderFor(raw, this.#req.method, status);
     if (decoder === 'unknown') {
       const detail = 'the upstream answered in an encoding the gateway cannot look into';

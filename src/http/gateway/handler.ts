@@ -6,14 +6,15 @@ import { parseGatewayTarget } from '../../domain/gateway-path.ts';
 import { holdsWarderToken } from '../../domain/gateway-query.ts';
 import { Refused } from '../../domain/refusals.ts';
 import type { CallRequest, RefusedRequest } from '../../services/gateway-calls.ts';
-import { bearerToken, challenge } from '../bearer.ts';
+import { presentedToken } from '../access-token.ts';
+import { challenge } from '../bearer.ts';
 import { addressOf, type Edge, requestId } from '../edge.ts';
 import { Forwarding } from './forwarding.ts';
 import { framingFault } from './framing.ts';
 
 /** What was asked, or why that cannot be told. */
 type Asked =
-  | { ok: true; request: Omit<CallRequest, 'token'> }
+  | { ok: true; request: Omit<CallRequest, 'token' | 'scheme' | 'proof'> }
   /** `ends`: the connection must end with it. */
   | { ok: false; why: string; refused: Refused; ends?: true };
 
@@ -41,10 +42,12 @@ const asked = (req: Request): Asked => {
   return { ok: true, request: { connection, method: req.method, path, query } };
 };
 
-/** Of a header that is not a bearer token nothing can be known. */
+const nothingPresented = { token: undefined, scheme: undefined, proof: undefined };
+
+/** Of a header that is not an access token nothing can be known. */
 const tokenOrNothing = (req: Request): string | undefined => {
   try {
-    return bearerToken(req);
+    return presentedToken(req)?.token;
   } catch {
     return undefined;
   }
@@ -66,7 +69,8 @@ const open = async (edge: Edge, req: Request, res: Response): Promise<Forwarding
   if (!what.ok && what.ends) res.setHeader('Connection', 'close');
   try {
     if (!what.ok) throw what.refused;
-    const request: CallRequest = { token: bearerToken(req), ...what.request };
+    const { token, scheme, proof } = presentedToken(req) ?? nothingPresented;
+    const request: CallRequest = { token, scheme, proof, ...what.request };
     const call = await edge.calls.open(request, { requestId: requestId(req) });
     return new Forwarding(edge, req, res, call, request);
   } catch (error) {

@@ -1,13 +1,35 @@
 /** From a request to a proof of a client (RFC 6749 section 2.3.1, RFC 7521 section 4.2): one method, given once. */
 import type { Request } from 'express';
 import type { Agent } from '../../domain/model.ts';
+import type { Guard } from '../../ports/ledger.ts';
 import type { ClientProof } from '../../services/authenticate-client.ts';
-import { commit, record } from '../../services/core.ts';
+import { type Caller, commit, record } from '../../services/core.ts';
 import { authorizationOf } from '../bearer.ts';
-import { addressOf, anonymous, type Edge } from '../edge.ts';
+import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';
 import { type Form, OAuthError } from './form.ts';
 
 const assertionType = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
+
+/** Whoever stands at an OAuth endpoint, and on what that rests. */
+export interface Client {
+  agent: Agent;
+  /** Ids of the trusted issuers on whose word it is this agent. */
+  issuers: string[];
+  guards: Guard[];
+  /** Keys that the tokens which proved it are bound to. */
+  keys: string[];
+}
+
+export const callerOf = (req: Request, agent: Agent): Caller => ({
+  actor: { id: agent.id, kind: 'agent', name: agent.name },
+  requestId: requestId(req),
+});
+
+/** Whether the client tries to authenticate at all, in whatever way. */
+export const givesClientAuthentication = (req: Request, form: Form): boolean =>
+  req.headers.authorization !== undefined ||
+  form.get('client_secret') !== undefined ||
+  form.get('client_assertion') !== undefined;
 
 /** Both halves are form-encoded before they are joined: `%` and `+` in them mean what they mean in a form. */
 const formDecode = (text: string): string => decodeURIComponent(text.replaceAll('+', ' '));
@@ -60,8 +82,7 @@ const proofOf = (req: Request, form: Form): ClientProof => {
  * Authenticates the client of an OAuth endpoint.
  * @throws OAuthError `invalid_client` (401), the same for every reason; the reason is in the audit log
  */
-export const authenticateClient = async (edge: Edge, req: Request, form: Form): Promise<Agent> => {
-  const { core } = edge;
+export const authenticateClient = async (edge: Edge, req: Request, form: Form): Promise<Client> => {
   const caller = anonymous(req);
   let why = 'no client authentication';
   let claimed: string | undefined;
@@ -69,17 +90,33 @@ export const authenticateClient = async (edge: Edge, req: Request, form: Form): 
     const proof = proofOf(req, form);
     claimed = proof.clientId;
     const result = await edge.clients.authenticate(proof, caller);
-    if (result.ok) return result.agent;
+    if (result.ok) return { agent: result.agent, issuers: result.issuers, guards: result.guards, keys: [] };
     why = result.why;
   } catch (error) {
     if (!(error instanceof OAuthError) || error.code !== 'invalid_client') throw error;
   }
+  await recordFailedAuthentication(edge, req, claimed, why);
+  throw invalidClient();
+};
+
+/**
+ * Counts and records a proof that was not accepted.
+ * @param claimed the client it was said to be
+ * @throws Refused `rate_limited`, `ledger_unavailable`
+ */
+export const recordFailedAuthentication = async (
+  edge: Edge,
+  req: Request,
+  claimed: string | undefined,
+  why: string,
+): Promise<void> => {
+  const { core } = edge;
   await edge.limits.failed(addressOf(req));
   const agent = claimed === undefined ? undefined : core.state.agentCalled(claimed);
   await commit(core, {
     writes: [],
     audit: [
-      record(core, caller, {
+      record(core, anonymous(req), {
         type: 'agent.authentication_failed',
         outcome: 'refused',
         agent: agent && { id: agent.id, name: agent.name },
@@ -87,5 +124,4 @@ export const authenticateClient = async (edge: Edge, req: Request, form: Form): 
       }),
     ],
   });
-  throw invalidClient();
 };

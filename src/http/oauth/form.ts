@@ -8,11 +8,13 @@ export class OAuthError extends Error {
   readonly status: number;
   readonly description: string;
   readonly retryAfterSeconds: number | undefined;
+  /** For the audit log only: what the client is not told. */
+  readonly privately: string | undefined;
 
   constructor(
     code: string,
     description: string,
-    options: { status?: number; retryAfterSeconds?: number; cause?: unknown } = {},
+    options: { status?: number; retryAfterSeconds?: number; cause?: unknown; privately?: string } = {},
   ) {
     super(`${code}: ${description}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'OAuthError';
@@ -20,6 +22,7 @@ export class OAuthError extends Error {
     this.description = description;
     this.status = options.status ?? 400;
     this.retryAfterSeconds = options.retryAfterSeconds;
+    this.privately = options.privately;
   }
 }
 

@@ -49,6 +49,28 @@ test('twenty processes that migrate a fresh file at once all succeed, and each m
   db.close();
 });
 
+test('key-encryption keys survive the migration that makes their table anew', () => {
+  const db = openForWriting(join(folder.path, 'keys.db'));
+  const steps = readMigrations(migrationsFolder);
+  const before = steps.findIndex(({ name }) => name === '005_key_rotation.sql');
+  migrate(db, steps.slice(0, before), 1);
+  const add = db.prepare("INSERT INTO key_encryption_keys VALUES (?, ?, 'local:/x', ?, ?, 1, 7)");
+  add.run('kek_1', 1, 'AAAA', 'previous');
+  add.run('kek_2', 2, 'BBBB', 'current');
+  migrate(db, steps, 2);
+  expect(db.prepare('SELECT * FROM key_encryption_keys ORDER BY number').all()).toEqual([
+    { id: 'kek_1', number: 1, kms: 'local:/x', wrapped: 'AAAA', state: 'previous', version: 1, created_at: 7 },
+    { id: 'kek_2', number: 2, kms: 'local:/x', wrapped: 'BBBB', state: 'current', version: 1, created_at: 7 },
+  ]);
+  // A key is dropped when it is retired, and then only.
+  const set = (state: string, wrapped: string) => () =>
+    db.prepare('UPDATE key_encryption_keys SET state = ?, wrapped = ? WHERE number = 1').run(state, wrapped);
+  expect(set('previous', '')).toThrow('CHECK');
+  expect(set('retired', 'AAAA')).toThrow('CHECK');
+  expect(set('retired', '')).not.toThrow();
+  db.close();
+});
+
 test('migrating again changes nothing', () => {
   const db = openForWriting(join(folder.path, 'again.db'));
   const steps = readMigrations(migrationsOf('again', { '001_one.sql': one, '002_two.sql': two }));

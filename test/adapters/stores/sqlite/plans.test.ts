@@ -84,9 +84,14 @@ const grantQueries: [string, () => unknown, RegExp][] = [
   ['what a drain walks', () => reader.upstreamGrants('', 10), /INDEX grants_upstream \(id>\?\)/],
   ['what recovery walks', () => reader.intendedGrants(10, 10), /INDEX grants_intended/],
   [
+    'kept boxes under older keys',
+    () => reader.rowsSealedUnderOthers('grants', 1, '', 10),
+    /INDEX grants_upstream \(id>\?\)/,
+  ],
+  [
     'how far a revocation has come',
     () => reader.upstreamProgress('rev'),
-    /COVERING INDEX grants_by_revocation \(revocation_id=\? AND upstream=\?\)/,
+    /USING INDEX grants_by_revocation \(revocation_id=\? AND upstream=\?\)/,
   ],
 ];
 

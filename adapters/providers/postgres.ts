@@ -1,0 +1,271 @@
+/**
+ * `postgres`: a role with a password for each grant, made and ended in the database, which knows what it may do.
+ *
+ * The role can log in until the grant's end (`VALID UNTIL`). The server looks at that time only when somebody logs in:
+ * sessions that are open then, and at a revocation, are ended by `revoke`.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Connection } from '../../src/domain/model.ts';
+import {
+  type Handle,
+  type MintRequest,
+  type Provider,
+  type ProviderContext,
+  ProviderFailure,
+} from '../../src/ports/provider.ts';
+import type { Network } from '../network.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
+import { ClientPool } from './database/client-pool.ts';
+import { ConnectionPools, type Login } from './database/connection-pools.ts';
+import { retrying } from './database/retry.ts';
+import { adminSecret, hostAndPort } from './database/settings.ts';
+import { failed, mayPass, sqlState } from './postgres/failures.ts';
+import { groupName, keepGroup } from './postgres/groups.ts';
+import { scramVerifier } from './postgres/scram.ts';
+import { openSession, type Session } from './postgres/session.ts';
+import { type PostgresSettings, postgresSettings, scopesNamed } from './postgres/settings.ts';
+import {
+  countSessions,
+  creation,
+  disown,
+  dropRole,
+  findRole,
+  operatorsStatements,
+  prolong,
+  roleLock,
+  roleMark,
+  roleName,
+  shutOut,
+} from './postgres/statements.ts';
+
+/** Enough to hide the time of a commit; a server has a hundred for everybody unless told otherwise. */
+const maxSessions = 16;
+const idleMs = 30_000;
+/** Rights of a preset are looked at again when they are older: a table made since then is found by the next grant. */
+const freshMs = 1_000;
+
+const parsed = parsedOnce<PostgresSettings>(postgresSettings);
+
+export const openPostgresProvider = (network: Network): Provider => {
+  const pools = new ConnectionPools<Session>((connection, login) =>
+    sessionPool(network, parsed(connection.settings), login),
+  );
+  const groups = new GroupKeeper();
+
+  /** Runs `work` with a session; a race that was lost is tried again, and what fails in the end is a ProviderFailure. */
+  const withSession = async <T>(
+    connection: Connection,
+    context: ProviderContext,
+    work: (session: Session, login: Login) => Promise<T>,
+  ): Promise<T> => {
+    try {
+      const { pool, login } = await pools.of(connection, context);
+      return await retrying(context.signal, mayPass, () => pool.use(context.signal, (session) => work(session, login)));
+    } catch (error) {
+      return failed(error, context.signal);
+    }
+  };
+
+  const mint = async (request: MintRequest, handle: Handle | null, context: ProviderContext) => {
+    const { connection, grantId, expiresAt } = request;
+    const settings = parsed(connection.settings);
+    const role = roleOf(handle);
+    const scopes = scopesNamed(settings, request.scopes);
+    const password = randomBytes(32).toString('base64url');
+    const verifier = await scramVerifier(password);
+    const memberOf = new Set<string>();
+    for (const scope of scopes) {
+      if ('member_of' in scope) for (const group of scope.member_of) memberOf.add(group);
+      if (!('preset' in scope)) continue;
+      const group = groupName(settings.role_prefix, connection.id, settings.database, scope);
+      memberOf.add(group);
+      await groups.fresh(`${connection.id} ${group}`, context, (signal) =>
+        withSession(connection, { ...context, secret: context.secret, signal }, (session) =>
+          keepGroup(session, connection.id, group, scope),
+        ),
+      );
+    }
+    const written = scopes.filter((scope) => 'creation_statements' in scope);
+    await withSession(connection, context, async (session, login) => {
+      if (settings.reassign_owned_to === login.username) {
+        // What an agent left behind would act with the rights of the role that makes roles.
+        throw new ProviderFailure('refused', 'reassign_owned_to must be another role than Warder’s own');
+      }
+      const made = { role, grantId, verifier, expiresAt, memberOf: [...memberOf] };
+      await session.run(creation(settings, written, made, session.version));
+      if (written.length > 0) await session.run('DISCARD ALL');
+    });
+    return { credential: credentialOf(settings, role, password) };
+  };
+
+  const revoke = async (
+    grant: { id: string; handle: Handle | null },
+    connection: Connection,
+    context: ProviderContext,
+  ) => {
+    const settings = parsed(connection.settings);
+    const role = roleOf(grant.handle);
+    const written = scopesNamed(settings, scopesOf(grant.handle)).flatMap((scope) =>
+      'creation_statements' in scope ? (scope.revocation_statements ?? []) : [],
+    );
+    await withSession(connection, context, async (session, login) => {
+      const found = (await findOurs(session, role, grant.id)) ?? (await findOurs(session, role, grant.id, true));
+      if (!found) return;
+      const ended = (await session.run(shutOut(role, found.oid))).at(-1) ?? [];
+      if (ended.length > 0) {
+        const [[[left] = []] = []] = await session.run(countSessions(found.oid));
+        if (left !== '0') throw new ProviderFailure('unavailable', 'sessions of this role do not end');
+      }
+      const theirs = operatorsStatements(written, role);
+      if (theirs !== undefined) {
+        await session.run(theirs);
+        await session.run('DISCARD ALL');
+      }
+      const holding = theirs === undefined ? found : await findOurs(session, role, grant.id);
+      for (const database of holding?.databases ?? []) {
+        await inDatabase(session, database, settings, login, context.signal, (there) =>
+          there.run(disown(role, settings.reassign_owned_to)),
+        );
+      }
+      await session.run(dropRole(role));
+    });
+  };
+
+  /** In another database than the pool's, a session just for this. */
+  const inDatabase = async (
+    session: Session,
+    database: string,
+    settings: PostgresSettings,
+    login: Login,
+    signal: AbortSignal,
+    work: (session: Session) => Promise<unknown>,
+  ): Promise<void> => {
+    if (database === settings.database) return void (await work(session));
+    const there = await openSession(network, settings, login, signal, database);
+    const stop = (): void => there.destroy();
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      await work(there);
+    } finally {
+      signal.removeEventListener('abort', stop);
+      there.destroy();
+    }
+  };
+
+  return {
+    type: 'postgres',
+    enforcement: () => 'upstream',
+    settingsSchema: jsonSchemaOf(postgresSettings),
+    checkSettings: (value) => checked<Record<string, unknown>>(postgresSettings, value, 'settings'),
+    checkSecret: (value) => checked<Record<string, string> | undefined>(adminSecret, value, 'secret'),
+    secretDestination: (value) => `postgresql://${hostAndPort(parsed(value))}?tls=${parsed(value).tls.mode}`,
+    scopes: (value) => Object.keys(parsed(value).scopes),
+    plan: ({ connection, grantId, scopes }) => ({
+      credentialType: 'postgres',
+      handle: { role: roleName(parsed(connection.settings), grantId), scopes },
+    }),
+    mint: (request, plan, context) => mint(request, plan.handle, context),
+    revoke,
+    renew: async (grant, connection, expiresAt, context) => {
+      const settings = parsed(connection.settings);
+      const role = roleOf(grant.handle);
+      const written = scopesNamed(settings, grant.scopes).flatMap((scope) =>
+        'creation_statements' in scope ? (scope.renew_statements ?? []) : [],
+      );
+      await withSession(connection, context, async (session) => {
+        if (!(await findOurs(session, role, grant.id))) {
+          throw new ProviderFailure('refused', 'the role of this grant is gone');
+        }
+        await session.run(prolong(role, expiresAt));
+        const theirs = operatorsStatements(written, role, expiresAt);
+        if (theirs === undefined) return;
+        await session.run(theirs);
+        await session.run('DISCARD ALL');
+      });
+    },
+  };
+};
+
+const sessionPool = (network: Network, settings: PostgresSettings, login: Login): ClientPool<Session> =>
+  new ClientPool<Session>({
+    open: (signal) => openSession(network, settings, login, signal),
+    destroy: (session) => session.destroy(),
+    survives: (error, session) => !session.broken && sqlState(error) !== undefined,
+    usable: (session) => !session.broken,
+    hold: (session, idle) => session.hold(idle),
+    max: maxSessions,
+    idleMs,
+  });
+
+/** What the plan wrote down. */
+const roleOf = (handle: Handle | null): string => {
+  const role = handle?.['role'];
+  if (typeof role !== 'string') throw new ProviderFailure('refused', 'this grant names no role');
+  return role;
+};
+const scopesOf = (handle: Handle | null): string[] => {
+  const scopes = handle?.['scopes'];
+  return Array.isArray(scopes) ? scopes.map(String) : [];
+};
+
+/** @returns undefined when there is no such role, or when it was not made for this grant: then it is none of our business */
+const findOurs = async (
+  session: Session,
+  role: string,
+  grantId: string,
+  afterTheLock = false,
+): Promise<{ oid: string; databases: string[] } | undefined> => {
+  if (afterTheLock) await session.run(roleLock(role));
+  const [rows = []] = await session.run(findRole(role));
+  const [oid, mark, databases] = rows[0] ?? [];
+  if (typeof oid !== 'string' || mark !== roleMark(grantId)) return undefined;
+  const names: unknown = JSON.parse(databases ?? '[]');
+  return { oid, databases: Array.isArray(names) ? names.map(String) : [] };
+};
+
+const credentialOf = (settings: PostgresSettings, username: string, password: string) => {
+  const { database, host, port, tls } = settings;
+  const at = `${hostAndPort(settings)}/${encodeURIComponent(database)}`;
+  return {
+    type: 'postgres',
+    host,
+    port,
+    database,
+    username,
+    password,
+    tls,
+    url: `postgresql://${username}:${password}@${at}?sslmode=${tls.mode}`,
+  };
+};
+
+/** Looks after the rights of presets: one look at a time, for everybody who asks meanwhile. */
+class GroupKeeper {
+  readonly #looks = new Map<string, { at: number; done: Promise<void> }>();
+
+  async fresh(key: string, context: ProviderContext, look: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const now = performance.now();
+    let found = this.#looks.get(key);
+    if (!found || now - found.at > freshMs) {
+      if (this.#looks.size > 1_000) this.#looks.clear();
+      // Whoever began it may go away: others wait for it too.
+      found = { at: now, done: look(AbortSignal.timeout(8_000)) };
+      this.#looks.set(key, found);
+      found.done.catch(() => this.#looks.delete(key));
+    }
+    await untilAborted(context.signal, found.done);
+  }
+}
+
+const untilAborted = async (signal: AbortSignal, work: Promise<void>): Promise<void> => {
+  if (signal.aborted) throw new ProviderFailure('timeout', 'the database did not answer in time');
+  let over = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    over = () => reject(new ProviderFailure('timeout', 'the database did not answer in time'));
+    signal.addEventListener('abort', over, { once: true });
+  });
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', over);
+  }
+};

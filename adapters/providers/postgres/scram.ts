@@ -1,0 +1,23 @@
+/**
+ * The verifier PostgreSQL stores instead of a password, made here as libpq's `\password` does: the server takes it as it
+ * is, and its log never sees the password (RFC 5802 section 3, RFC 7677; format: src/common/scram-common.c).
+ */
+import { createHash, createHmac, pbkdf2, randomBytes } from 'node:crypto';
+import { promisify } from 'node:util';
+
+const derive = promisify(pbkdf2);
+
+/** The server's own default. A random password needs none, but there are clients that refuse to log in below this. */
+const iterations = 4096;
+
+/**
+ * @param password ASCII, so that SASLprep (RFC 4013) leaves it as it is
+ * @returns `SCRAM-SHA-256$4096:<salt>$<stored key>:<server key>`
+ */
+export const scramVerifier = async (password: string, salt: Uint8Array = randomBytes(16)): Promise<string> => {
+  const salted = await derive(password, salt, iterations, 32, 'sha256');
+  const keyed = (text: string): Buffer => createHmac('sha256', salted).update(text).digest();
+  const stored = createHash('sha256').update(keyed('Client Key')).digest('base64');
+  const server = keyed('Server Key').toString('base64');
+  return `SCRAM-SHA-256$${iterations}:${Buffer.from(salt).toString('base64')}$${stored}:${server}`;
+};
