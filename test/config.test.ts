@@ -451,6 +451,8 @@ describe('WARDER_STORE and WARDER_KMS', () => {
     'aws-kms:',
     'aws-kms:alias/',
     'aws-kms:key with blanks',
+    'aws-kms:key/1234abcd-12ab-34cd-56ef-1234567890ab',
+    'aws-kms:arn:aws:kms:eu-west-1:111122223333:1234abcd-12ab-34cd-56ef-1234567890ab',
     'aws-kms:arn:aws:s3:eu-west-1:111122223333:key/x',
     'vault-transit:transit',
     'vault-transit:../transit/key',

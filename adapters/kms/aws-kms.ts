@@ -62,10 +62,9 @@ const failure = (error: unknown): KmsRefused | KmsUnavailable => {
   const refusal = Object.hasOwn(refusals, name) ? refusals[name] : undefined;
   const cause = new Error(`AWS KMS: ${[name, code, status].filter(Boolean).join(' ') || 'no answer'}`);
   if (refusal !== undefined) return new KmsRefused(refusal, { cause });
-  const what =
-    { TimeoutError: 'it did not answer in time', ThrottlingException: 'it says that it is asked too often' }[name] ??
-    'it cannot be reached, or does not work';
-  return new KmsUnavailable(what, { cause });
+  if (name === 'TimeoutError') return new KmsUnavailable('it did not answer in time', { cause });
+  if (name === 'ThrottlingException') return new KmsUnavailable('it says that it is asked too often', { cause });
+  return new KmsUnavailable('it cannot be reached, or does not work', { cause });
 };
 
 const missing = (what: string) => (): never => {

@@ -25,36 +25,37 @@ const readBounded = async (response: Response): Promise<Uint8Array> => {
   return Buffer.concat(chunks);
 };
 
-/** GitHub and others answer errors of the token endpoint with 200; RFC 6749 section 5.2 says 400. */
-const isErrorInDisguise = (status: number, body: Uint8Array): boolean => {
-  if (status !== 200 || body[0] !== 0x7b) return false;
+/** @returns the members of a JSON object, or undefined for everything else */
+const membersOf = (body: Uint8Array): Record<string, unknown> | undefined => {
   try {
     const answer: unknown = JSON.parse(Buffer.from(body).toString());
-    return (
-      typeof answer === 'object' &&
-      answer !== null &&
-      'error' in answer &&
-      typeof answer.error === 'string' &&
-      !('access_token' in answer)
-    );
+    return typeof answer === 'object' && answer !== null && !Array.isArray(answer) ? { ...answer } : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 };
+
+/** GitHub and others answer errors of the token endpoint with 200; RFC 6749 section 5.2 says 400. */
+const isErrorInDisguise = (status: number, members: Record<string, unknown>): boolean =>
+  status === 200 && typeof members['error'] === 'string' && !('access_token' in members);
 
 /**
  * `fetch` for the protocol library: with the call's own deadline, an answer of bounded size, and errors where the
  * protocol has them.
+ * @param without members of JSON answers to leave out, because nothing can judge them
  */
 export const boundedFetch =
-  (fetch: typeof globalThis.fetch, signal: AbortSignal) =>
+  (fetch: typeof globalThis.fetch, signal: AbortSignal, without: readonly string[] = []) =>
   async (url: string, { method, headers, body: form }: CustomFetchOptions): Promise<Response> => {
     const sent = form === undefined || form === null ? {} : { body: form };
     const answer = await fetch(url, { method, headers, ...sent, redirect: 'manual', signal });
     const body = await readBounded(answer);
-    const status = isErrorInDisguise(answer.status, body) ? 400 : answer.status;
+    const members = membersOf(body);
+    const status = members && isErrorInDisguise(answer.status, members) ? 400 : answer.status;
+    for (const name of without) delete members?.[name];
+    const kept = members && without.length > 0 ? JSON.stringify(members) : body;
     // A status without a body (204, 304) must not be given one.
-    return new Response(body.length === 0 ? null : body, { status, headers: [...answer.headers] });
+    return new Response(kept.length === 0 ? null : kept, { status, headers: [...answer.headers] });
   };
 
 /** Codes of servers that have their own word for `invalid_grant`. */

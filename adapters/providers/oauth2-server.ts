@@ -119,6 +119,7 @@ export class Servers {
   }
 
   #fetch(value: Settings, signal: AbortSignal) {
-    return boundedFetch(this.#network.fetch({ allowPrivateNetwork: value.allow_private_network }), signal);
+    const fetch = this.#network.fetch({ allowPrivateNetwork: value.allow_private_network });
+    return boundedFetch(fetch, signal, value.issuer === undefined ? ['id_token'] : []);
   }
 }

@@ -12,6 +12,7 @@ import {
   calculatePKCECodeChallenge,
   clientCredentialsGrant,
   refreshTokenGrant,
+  type ServerMetadata,
   type TokenEndpointResponse,
   type TokenEndpointResponseHelpers,
   tokenIntrospection,
@@ -257,21 +258,33 @@ const revokeUpstream = async (
   return { endsBy };
 };
 
+/**
+ * Whether the answer is from the server that was asked (RFC 9207 section 2.4): another's would make this one's client
+ * redeem a stranger's code (mix-up). Without an issuer to compare with, the place where consent was asked for must do.
+ */
+const isFrom = (value: Settings, metadata: ServerMetadata, iss: string): boolean => {
+  if (value.issuer !== undefined) return iss === metadata.issuer;
+  const asked = metadata.authorization_endpoint;
+  return asked !== undefined && URL.canParse(iss) && new URL(iss).origin === new URL(asked).origin;
+};
+
 /** A flow's answer: an error of the server's, one that is not of this server, or a code to exchange. */
-const judgeAnswer = (value: Settings, issuer: string, named: boolean, answer: URLSearchParams): void => {
-  const given = answer.getAll('iss');
-  // RFC 9207 section 2.4: another server's answer would make this one's client redeem a stranger's code (mix-up).
-  if (given.length > 1 || (given.length === 1 && given[0] !== issuer)) {
-    const advice = value.issuer === undefined ? '; set issuer in the settings of this connection' : '';
-    throw new AnswerRefused('wrong_issuer', `the answer is from another authorization server${advice}`);
+const judgeAnswer = (value: Settings, metadata: ServerMetadata, answer: URLSearchParams): void => {
+  const [iss, ...more] = answer.getAll('iss');
+  if (more.length > 0 || (iss !== undefined && !isFrom(value, metadata, iss))) {
+    throw new AnswerRefused('wrong_issuer', 'the answer is from another authorization server');
   }
-  if (named && given.length === 0)
+  if (iss === undefined && metadata.authorization_response_iss_parameter_supported === true) {
     throw new AnswerRefused('no_issuer', 'the answer does not say which server it is from');
+  }
   const error = answer.get('error');
   if (error === null) return;
   if (error === 'access_denied') throw new AnswerRefused('access_denied', 'consent was not given');
   throw new AnswerRefused(knownError(error), 'the authorization server refused the request of this connection');
 };
+
+/** Whether an ID token is asked for and can be judged: without an issuer none can, and those that come are left out. */
+const identifies = (value: Settings): boolean => value.issuer !== undefined && consentScopes(value).includes('openid');
 
 /** Whose account it is, for people: only where the server says so in an ID token, and in words that can be shown. */
 const accountOf = (answer: Answer): string | null => {
@@ -303,7 +316,7 @@ const authorizationServer = (servers: Servers): AuthorizationServer => ({
       ['state', flow.state],
       ['code_challenge', await calculatePKCECodeChallenge(flow.codeVerifier)],
       ['code_challenge_method', 'S256'],
-      ...(scopes.includes('openid') ? [['nonce', flow.nonce] as [string, string]] : []),
+      ...(identifies(value) ? [['nonce', flow.nonce] as [string, string]] : []),
     ];
     return buildAuthorizationUrl(configuration, new URLSearchParams(fields)).href;
   },
@@ -312,15 +325,18 @@ const authorizationServer = (servers: Servers): AuthorizationServer => ({
     const value = parsed(connection.settings);
     const configuration = await servers.configuration(value, context);
     const metadata = configuration.serverMetadata();
-    judgeAnswer(value, metadata.issuer, metadata.authorization_response_iss_parameter_supported === true, answer);
+    judgeAnswer(value, metadata, answer);
+    const judged = new URLSearchParams(answer);
+    // The library compares it with an issuer, and there is none.
+    if (value.issuer === undefined) judged.delete('iss');
     const asked = consentScopes(value);
     const got = await asking(
       context.signal,
       false,
-      authorizationCodeGrant(configuration, new URL(`${flow.redirectUri}?${answer}`), {
+      authorizationCodeGrant(configuration, new URL(`${flow.redirectUri}?${judged}`), {
         expectedState: flow.state,
         pkceCodeVerifier: flow.codeVerifier,
-        ...(asked.includes('openid') ? { expectedNonce: flow.nonce } : {}),
+        ...(identifies(value) ? { expectedNonce: flow.nonce } : {}),
       }),
     );
     const tokens = tokensOf(got, context.now(), null);

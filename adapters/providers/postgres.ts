@@ -20,7 +20,7 @@ import { ConnectionPools, type Login } from './database/connection-pools.ts';
 import { retrying } from './database/retry.ts';
 import { adminSecret, hostAndPort } from './database/settings.ts';
 import { failed, mayPass, sqlState } from './postgres/failures.ts';
-import { groupName, keepGroup } from './postgres/groups.ts';
+import { GroupKeeper, groupName, keepGroup } from './postgres/groups.ts';
 import { scramVerifier } from './postgres/scram.ts';
 import { openSession, type Session } from './postgres/session.ts';
 import { type PostgresSettings, postgresSettings, scopesNamed } from './postgres/settings.ts';
@@ -41,8 +41,6 @@ import {
 /** Enough to hide the time of a commit; a server has a hundred for everybody unless told otherwise. */
 const maxSessions = 16;
 const idleMs = 30_000;
-/** Rights of a preset are looked at again when they are older: a table made since then is found by the next grant. */
-const freshMs = 1_000;
 
 const parsed = parsedOnce<PostgresSettings>(postgresSettings);
 
@@ -54,15 +52,14 @@ export const openPostgresProvider = (network: Network): Provider => {
 
   /** Runs `work` with a session; a race that was lost is tried again, and what fails in the end is a ProviderFailure. */
   const withSession = async <T>(
-    connection: Connection,
-    context: ProviderContext,
+    { pool, login }: { pool: ClientPool<Session>; login: Login },
+    signal: AbortSignal,
     work: (session: Session, login: Login) => Promise<T>,
   ): Promise<T> => {
     try {
-      const { pool, login } = await pools.of(connection, context);
-      return await retrying(context.signal, mayPass, () => pool.use(context.signal, (session) => work(session, login)));
+      return await retrying(signal, mayPass, () => pool.use(signal, (session) => work(session, login)));
     } catch (error) {
-      return failed(error, context.signal);
+      return failed(error, signal);
     }
   };
 
@@ -74,19 +71,18 @@ export const openPostgresProvider = (network: Network): Provider => {
     const password = randomBytes(32).toString('base64url');
     const verifier = await scramVerifier(password);
     const memberOf = new Set<string>();
+    const at = await pools.of(connection, context);
     for (const scope of scopes) {
       if ('member_of' in scope) for (const group of scope.member_of) memberOf.add(group);
       if (!('preset' in scope)) continue;
       const group = groupName(settings.role_prefix, connection.id, settings.database, scope);
       memberOf.add(group);
-      await groups.fresh(`${connection.id} ${group}`, context, (signal) =>
-        withSession(connection, { ...context, secret: context.secret, signal }, (session) =>
-          keepGroup(session, connection.id, group, scope),
-        ),
+      await groups.fresh(at.pool, group, context.signal, (signal) =>
+        withSession(at, signal, (session) => keepGroup(session, connection.id, group, scope)),
       );
     }
     const written = scopes.filter((scope) => 'creation_statements' in scope);
-    await withSession(connection, context, async (session, login) => {
+    await withSession(at, context.signal, async (session, login) => {
       if (settings.reassign_owned_to === login.username) {
         // What an agent left behind would act with the rights of the role that makes roles.
         throw new ProviderFailure('refused', 'reassign_owned_to must be another role than Warder’s own');
@@ -108,7 +104,7 @@ export const openPostgresProvider = (network: Network): Provider => {
     const written = scopesNamed(settings, scopesOf(grant.handle)).flatMap((scope) =>
       'creation_statements' in scope ? (scope.revocation_statements ?? []) : [],
     );
-    await withSession(connection, context, async (session, login) => {
+    await withSession(await pools.of(connection, context), context.signal, async (session, login) => {
       const found = (await findOurs(session, role, grant.id)) ?? (await findOurs(session, role, grant.id, true));
       if (!found) return;
       const ended = (await session.run(shutOut(role, found.oid))).at(-1) ?? [];
@@ -172,7 +168,7 @@ export const openPostgresProvider = (network: Network): Provider => {
       const written = scopesNamed(settings, grant.scopes).flatMap((scope) =>
         'creation_statements' in scope ? (scope.renew_statements ?? []) : [],
       );
-      await withSession(connection, context, async (session) => {
+      await withSession(await pools.of(connection, context), context.signal, async (session) => {
         if (!(await findOurs(session, role, grant.id))) {
           throw new ProviderFailure('refused', 'the role of this grant is gone');
         }
@@ -236,36 +232,4 @@ const credentialOf = (settings: PostgresSettings, username: string, password: st
     tls,
     url: `postgresql://${username}:${password}@${at}?sslmode=${tls.mode}`,
   };
-};
-
-/** Looks after the rights of presets: one look at a time, for everybody who asks meanwhile. */
-class GroupKeeper {
-  readonly #looks = new Map<string, { at: number; done: Promise<void> }>();
-
-  async fresh(key: string, context: ProviderContext, look: (signal: AbortSignal) => Promise<void>): Promise<void> {
-    const now = performance.now();
-    let found = this.#looks.get(key);
-    if (!found || now - found.at > freshMs) {
-      if (this.#looks.size > 1_000) this.#looks.clear();
-      // Whoever began it may go away: others wait for it too.
-      found = { at: now, done: look(AbortSignal.timeout(8_000)) };
-      this.#looks.set(key, found);
-      found.done.catch(() => this.#looks.delete(key));
-    }
-    await untilAborted(context.signal, found.done);
-  }
-}
-
-const untilAborted = async (signal: AbortSignal, work: Promise<void>): Promise<void> => {
-  if (signal.aborted) throw new ProviderFailure('timeout', 'the database did not answer in time');
-  let over = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    over = () => reject(new ProviderFailure('timeout', 'the database did not answer in time'));
-    signal.addEventListener('abort', over, { once: true });
-  });
-  try {
-    await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', over);
-  }
 };

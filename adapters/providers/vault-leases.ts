@@ -1,6 +1,12 @@
 /** What `vault` makes at a Vault and ends there: the token of a grant, and the lease that is made with it. */
 import { longestGrantSeconds } from '../../src/domain/decide.ts';
-import { type Handle, type MintRequest, type ProviderContext, ProviderFailure } from '../../src/ports/provider.ts';
+import {
+  type Handle,
+  type LivesOn,
+  type MintRequest,
+  type ProviderContext,
+  ProviderFailure,
+} from '../../src/ports/provider.ts';
 import type { VaultReply } from '../vault/client.ts';
 import { VaultFailure } from '../vault/failure.ts';
 import type { VaultSession } from '../vault/session.ts';
@@ -8,18 +14,33 @@ import type { VaultSession } from '../vault/session.ts';
 /** The life of a grant's token until its accessor is recorded: one whose answer is lost holds nothing and ends so soon. */
 const unheardSeconds = 6;
 
+/**
+ * A request that nobody waits for any more may go on at Vault: for 90 seconds unless `default_max_request_duration` says
+ * otherwise, and some for the rest. A lease that is made after its token was ended lives on, so that a token under which
+ * something may be on its way is ended when that must be over.
+ * @see https://developer.hashicorp.com/vault/docs/configuration#default_max_request_duration
+ */
+export const longestRequestMs = 100_000;
+/** A grant's token lives at least so long while the secret is asked for: longer than a provider's call may take. */
+export const patientSeconds = 20;
+/** Vault ends what is over a moment later. */
+const slackMs = 5_000;
+
 /** What undo needs. `lease_id` names a lease and opens nothing; neither does an accessor without a token beside it. */
 export interface VaultHandle extends Handle {
   /** The Vault it is at: another one would say of anything that it is gone. */
   at: string;
   accessor?: string;
   lease_id?: string;
+  /** When the secret was asked for, while the answer is not known; ms since the epoch. */
+  asking_since?: number;
 }
 
 export const handleOf = (handle: Handle | null): VaultHandle => ({
   at: String(handle?.['at']),
   ...(typeof handle?.['accessor'] === 'string' ? { accessor: handle['accessor'] } : {}),
   ...(typeof handle?.['lease_id'] === 'string' ? { lease_id: handle['lease_id'] } : {}),
+  ...(typeof handle?.['asking_since'] === 'number' ? { asking_since: handle['asking_since'] } : {}),
 });
 
 export const secondsUntil = (end: number, now: number): number => Math.max(1, Math.ceil((end - now) / 1000));
@@ -132,10 +153,20 @@ const unlessGone = async (gone: RegExp, work: Promise<unknown>): Promise<void> =
   }
 };
 
-/** Ends what the handle names; succeeds when it is gone. */
-export const undo = async (session: VaultSession, handle: VaultHandle, { signal }: ProviderContext): Promise<void> => {
-  const post = (path: string, body: object) => session.call({ method: 'POST', path, body: { ...body } }, signal);
-  const { accessor, lease_id } = handle;
+/**
+ * Ends what the handle names; succeeds when it is gone.
+ * @returns when it ends at the latest, where a secret may still be on its way that nobody will ever be given
+ */
+export const undo = async (
+  session: VaultSession,
+  { accessor, lease_id, asking_since }: VaultHandle,
+  context: ProviderContext,
+  requestMs: number,
+): Promise<LivesOn | undefined> => {
+  const { signal } = context;
+  const left = asking_since === undefined ? 0 : asking_since + requestMs - context.now();
+  if (accessor !== undefined && left > 0) return endLater(session, accessor, Math.ceil(left / 1000), context);
+  const post = (path: string, body: Record<string, unknown>) => session.call({ method: 'POST', path, body }, signal);
   const steps = [
     // Waited for: when Vault says yes the account is gone. A token's end only queues the ends of its leases.
     lease_id &&
@@ -151,4 +182,28 @@ export const undo = async (session: VaultSession, handle: VaultHandle, { signal 
     }
   }
   if (failure) throw asProviderFailure(failure, 'to revoke');
+  return undefined;
+};
+
+/** Gives the token just so long to live: what still comes is ended with it. */
+const endLater = async (
+  session: VaultSession,
+  accessor: string,
+  seconds: number,
+  context: ProviderContext,
+): Promise<LivesOn | undefined> => {
+  const body = { accessor, increment: `${seconds}s` };
+  const path = 'auth/token/renew-accessor';
+  let gone = true;
+  try {
+    await unlessGone(
+      /invalid accessor/i,
+      session.call({ method: 'POST', path, body }, context.signal).then(() => {
+        gone = false;
+      }),
+    );
+  } catch (error) {
+    throw asProviderFailure(error, 'to end the token of the grant');
+  }
+  return gone ? undefined : { endsBy: context.now() + seconds * 1000 + slackMs };
 };

@@ -6,7 +6,6 @@
  * asked for with it, and ending it ends every lease that was made with it. docs/adr/0016-vault-child-tokens.md
  */
 import { z } from 'zod';
-import type { Connection } from '../../src/domain/model.ts';
 import { type MintRequest, type Provider, type ProviderContext, ProviderFailure } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
 import type { VaultReply, VaultRequest } from '../vault/client.ts';
@@ -19,7 +18,9 @@ import {
   handleOf,
   type Lease,
   leaseIn,
+  longestRequestMs,
   makeToken,
+  patientSeconds,
   prolongToken,
   renewLease,
   secondsUntil,
@@ -48,18 +49,6 @@ const secret = z.union(
   { error: '{token}, or {role_id, secret_id}; none for the method kubernetes' },
 );
 
-/**
- * Both have ended when this does, so that undoing comes after them. Of two failures the less certain is told: what may
- * have been done all the same is looked for once more.
- */
-const both = async <A, B>(one: Promise<A>, other: Promise<B>): Promise<[A, B]> => {
-  const [first, second] = await Promise.allSettled([one, other]);
-  const failures = [first, second].flatMap((each) => (each.status === 'rejected' ? [each.reason] : []));
-  const isClear = (failure: unknown): boolean => failure instanceof ProviderFailure && failure.kind === 'refused';
-  if (failures.length > 0) throw failures.find((failure) => !isClear(failure)) ?? failures[0];
-  return [await one, await other];
-};
-
 /** The request for a scope's secret. */
 const secretRequest = (scope: VaultScope, ttlSeconds: number): VaultRequest => {
   const given = {
@@ -76,7 +65,7 @@ const secretRequest = (scope: VaultScope, ttlSeconds: number): VaultRequest => {
 const placeOf = ({ address, namespace }: VaultSettings): string =>
   `${new URL(address).origin}${namespace === undefined ? '' : ` namespace ${namespace}`}`;
 
-const onlyScope = (connection: Connection, names: readonly string[]): VaultScope => {
+const onlyScope = ({ connection, scopes: names }: MintRequest): VaultScope => {
   const { scopes } = parsedVaultSettings(connection.settings);
   const [name = ''] = names;
   const scope = Object.hasOwn(scopes, name) ? scopes[name] : undefined;
@@ -84,41 +73,79 @@ const onlyScope = (connection: Connection, names: readonly string[]): VaultScope
   return scope;
 };
 
-/** The secret, asked for with the grant's token where there is one; everything that came to exist is in the handle. */
-const obtain = async (
-  session: VaultSession,
-  request: MintRequest,
-  scope: VaultScope,
-  context: ProviderContext,
-): Promise<{ reply: VaultReply; lease: Lease; handle: VaultHandle }> => {
-  const settings = parsedVaultSettings(request.connection.settings);
-  const at = placeOf(settings);
-  const seconds = (): number => secondsUntil(request.expiresAt, context.now());
-  const leaseOf = (reply: VaultReply): Lease => {
-    const lease = leaseIn(reply, context.now());
-    if (lease) return lease;
-    throw new ProviderFailure('refused', 'what Vault has at this path is no dynamic secret: it came without a lease');
-  };
-  if (!settings.child_tokens) {
-    const asked = session.call(secretRequest(scope, seconds()), context.signal);
-    const reply = await asking('for a secret', asked);
-    const lease = leaseOf(reply);
-    const handle = { at, lease_id: lease.id };
-    await context.journal(handle);
-    return { reply, lease, handle };
-  }
-  const token = await makeToken(session, request, settings.child_policies, context);
-  const { accessor } = token;
-  await context.journal({ at, accessor });
-  const [, reply] = await both(
-    prolongToken(session, accessor, seconds(), context),
-    asking('for a secret', session.callAs(token.text, secretRequest(scope, seconds()), context.signal)),
-  );
-  const lease = leaseOf(reply);
-  return { reply, lease, handle: { at, accessor, lease_id: lease.id } };
+/** @throws ProviderFailure for what nobody could take back */
+const leaseOf = (reply: VaultReply, now: number): Lease => {
+  const lease = leaseIn(reply, now);
+  if (lease) return lease;
+  throw new ProviderFailure('refused', 'what Vault has at this path is no dynamic secret: it came without a lease');
 };
 
-export const openVaultProvider = (network: Network, openSession: OpenSession = vaultSessions(network)): Provider => ({
+interface Obtained {
+  reply: VaultReply;
+  lease: Lease;
+  handle: VaultHandle;
+}
+
+/** Without a token of the grant's own: the lease is known, and recorded, as soon as Vault has answered. */
+const obtainPlainly = async (
+  session: VaultSession,
+  request: MintRequest,
+  at: string,
+  context: ProviderContext,
+): Promise<Obtained> => {
+  const wanted = secretRequest(onlyScope(request), secondsUntil(request.expiresAt, context.now()));
+  const reply = await asking('for a secret', session.call(wanted, context.signal));
+  const lease = leaseOf(reply, context.now());
+  const handle = { at, lease_id: lease.id };
+  await context.journal(handle);
+  return { reply, lease, handle };
+};
+
+/** With a token of the grant's own, whose accessor is recorded before anything is asked for with it. */
+const obtainByToken = async (
+  session: VaultSession,
+  request: MintRequest,
+  at: string,
+  context: ProviderContext,
+): Promise<Obtained> => {
+  const scope = onlyScope(request);
+  const life = (): number => secondsUntil(request.expiresAt, context.now());
+  const { child_policies: policies } = parsedVaultSettings(request.connection.settings);
+  const token = await makeToken(session, request, policies, context);
+  const known = { at, accessor: token.accessor };
+  await context.journal({ ...known, asking_since: context.now() });
+  let asked = false;
+  let obtained: Obtained;
+  try {
+    // Not less than it takes to hear that the answer is lost, and to say so (undo).
+    await prolongToken(session, token.accessor, Math.max(life(), patientSeconds), context);
+    asked = true;
+    const reply = await asking(
+      'for a secret',
+      session.callAs(token.text, secretRequest(scope, life()), context.signal),
+    );
+    const lease = leaseOf(reply, context.now());
+    obtained = { reply, lease, handle: { ...known, lease_id: lease.id } };
+  } catch (error) {
+    // Nothing is on its way at Vault: the token can be ended at once.
+    if (!asked || (error instanceof ProviderFailure && error.kind === 'refused')) await context.journal(known);
+    throw error;
+  }
+  await context.journal(obtained.handle);
+  if (life() < patientSeconds) await prolongToken(session, token.accessor, life(), context);
+  return obtained;
+};
+
+export interface VaultProviderOptions {
+  openSession?: OpenSession;
+  /** See {@link longestRequestMs}. */
+  requestMs?: number;
+}
+
+export const openVaultProvider = (
+  network: Network,
+  { openSession = vaultSessions(network), requestMs = longestRequestMs }: VaultProviderOptions = {},
+): Provider => ({
   type: 'vault',
   enforcement: () => 'upstream',
   settingsSchema: jsonSchemaOf(vaultSettings),
@@ -144,10 +171,11 @@ export const openVaultProvider = (network: Network, openSession: OpenSession = v
   }),
 
   async mint(request, _plan, context) {
-    const scope = onlyScope(request.connection, request.scopes);
+    const settings = parsedVaultSettings(request.connection.settings);
     const session = await openSession(request.connection, context);
-    const { reply, lease: first, handle } = await obtain(session, request, scope, context);
-    const { child_tokens } = parsedVaultSettings(request.connection.settings);
+    const { child_tokens } = settings;
+    const obtain = child_tokens ? obtainByToken : obtainPlainly;
+    const { reply, lease: first, handle } = await obtain(session, request, placeOf(settings), context);
     // Too short for the grant; or, without a token of its own to end with, too long.
     const unfit = first.endsAt < request.expiresAt || (!child_tokens && first.endsAt > request.expiresAt + 1000);
     const lease =
@@ -168,11 +196,11 @@ export const openVaultProvider = (network: Network, openSession: OpenSession = v
 
   async revoke(grant, connection, context) {
     const handle = handleOf(grant.handle);
-    if (handle.accessor === undefined && handle.lease_id === undefined) return;
+    if (handle.accessor === undefined && handle.lease_id === undefined) return undefined;
     if (handle.at !== placeOf(parsedVaultSettings(connection.settings))) {
       throw new ProviderFailure('refused', 'this was made at another Vault than the connection is to now');
     }
-    await undo(await openSession(connection, context), handle, context);
+    return undo(await openSession(connection, context), handle, context, requestMs);
   },
 
   async renew(grant, connection, expiresAt, context) {

@@ -9,6 +9,8 @@ export type ClaimRules = Record<string, string | string[]>;
 
 export const maxClaimRules = 20;
 export const maxPatterns = 50;
+/** As JSON: a change is recorded with what was before and what is after, and an audit entry has its limit. */
+const maxRulesLength = 4000;
 
 /** The steps of a name; undefined where it is spelled as no pointer is (`~` stands before 0 and 1 only). */
 const stepsOf = (name: string): string[] | undefined => {
@@ -52,6 +54,7 @@ export const brokenRule = (rules: ClaimRules, claims: Record<string, unknown>): 
 export const faultsOfRules = (rules: ClaimRules): string[] => {
   const entries = Object.entries(rules);
   if (entries.length > maxClaimRules) return [`at most ${maxClaimRules} claims`];
+  if (JSON.stringify(rules).length > maxRulesLength) return [`at most ${maxRulesLength} characters in all`];
   return entries.flatMap(([name, wanted]) => {
     if (name === '' || name.length > 200 || stepsOf(name) === undefined) {
       return ['a claim is named by its name or by a JSON Pointer such as /kubernetes.io/namespace'];

@@ -11,8 +11,9 @@ export type ReadName = { ok: true; value: KeyServiceName } | { ok: false; rule: 
  * A key id, an alias or the ARN of either (the KeyId of https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html):
  * `1234abcd-12ab-34cd-56ef-1234567890ab`, `mrk-…`, `alias/warder`, `arn:aws:kms:eu-west-1:111122223333:key/…`.
  */
-const awsKey =
-  /^(?:arn:aws[\w-]*:kms:[a-z0-9-]+:\d{12}:)?(?:(?:key\/)?(?:mrk-)?[0-9a-f-]{32,36}|alias\/[\w/-]{1,240})$/;
+const keyId = '(?:mrk-)?[0-9a-f-]{32,36}';
+const alias = 'alias/[\\w/-]{1,240}';
+const awsKey = new RegExp(`^(?:${keyId}|${alias}|arn:aws[\\w-]*:kms:[a-z0-9-]+:\\d{12}:(?:key/${keyId}|${alias}))$`);
 /** A mount may be nested; dot segments would leave it. */
 const transit = /^((?:[\w-]+\/)*[\w-]+)\/([\w.-]{1,128})$/;
 

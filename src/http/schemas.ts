@@ -28,7 +28,9 @@ export const subjects = z
   .array(line(maxPatternLength).refine(isGlob, 'a pattern in which * and ** stand for a part of it, not for all of it'))
   .min(1)
   .max(100)
-  .refine((list) => new Set(list).size === list.length, 'a pattern is named twice');
+  .refine((list) => new Set(list).size === list.length, 'a pattern is named twice')
+  // A change is recorded with what was before and what is after, and an audit entry has its limit.
+  .refine((list) => list.join().length <= 4000, 'at most 4000 characters in all');
 
 /** Rules over the claims of a token (claim-rules.ts). */
 export const claimRules = z

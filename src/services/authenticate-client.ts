@@ -20,7 +20,13 @@ export type ClientAuthentication =
   | { ok: true; agent: Agent; issuers: string[]; guards: Guard[] }
   | { ok: false; why: string };
 
-const proven = (agent: Agent): ClientAuthentication => ({ ok: true, agent, issuers: [], guards: [] });
+/** What it proved it with may be changed at this moment: then nothing is issued for it. */
+const proven = (agent: Agent): ClientAuthentication => ({
+  ok: true,
+  agent,
+  issuers: [],
+  guards: [{ guard: 'unchanged', table: 'agents', id: agent.id, version: agent.version }],
+});
 
 /** The longest life of an assertion, and how far clocks may differ. */
 const longestAssertionSeconds = 300;

@@ -113,6 +113,8 @@ export class ForeignTokens {
     const verified = await this.verify(text, 'workload', tokenTypes.workload);
     if (!verified.ok) return verified;
     const { issuer, claims } = verified.token;
+    // RFC 7800 section 3: whoever presents it must prove that he holds a key, and an assertion has no place for that.
+    if (claims['cnf'] !== undefined) return failed(`issuer ${issuer.name}: a token bound to a key is no assertion`);
     const bound = this.#core.state.agents
       .all()
       .filter(
@@ -142,7 +144,9 @@ export class ForeignTokens {
     if (!used.ok) {
       return failed(used.why === 'exists' ? 'this token was used before' : `issuer ${issuer.name} was changed`);
     }
-    return { ok: true, agent, issuers: [issuer.id], guards: [issuerGuard(issuer)] };
+    // What it is bound to may have changed since: then it is not this agent any more.
+    const asBound: Guard = { guard: 'unchanged', table: 'agents', id: agent.id, version: agent.version };
+    return { ok: true, agent, issuers: [issuer.id], guards: [issuerGuard(issuer), asBound] };
   }
 
   /** A guard for what is issued on this token's word. */

@@ -270,8 +270,9 @@ export class GatewayCalls {
     }, clockMs).unref();
   }
 
-  /** The upstream answered 401: where the secret is one that Warder can renew, the next call brings a new one. */
+  /** The upstream answered 401: where the secret is one that Warder can renew or read anew, a later call brings it. */
   secretRefused(call: OpenCall): void {
+    this.#core.secrets.doubt(call.connection, call.secret);
     try {
       this.#credentials.refused(call.connection, call.grant.subject, call.secret);
     } catch (error) {

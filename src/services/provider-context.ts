@@ -3,7 +3,13 @@ import type { Connection, Grant, SealedBox } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { SecretText } from '../domain/secret-text.ts';
 import { providersHandle, sealedBoxIn, withBox } from '../domain/stored-handle.ts';
-import { type Handle, type Minted, type ProviderContext, ProviderFailure } from '../ports/provider.ts';
+import {
+  AuthorizationDead,
+  type Handle,
+  type Minted,
+  type ProviderContext,
+  ProviderFailure,
+} from '../ports/provider.ts';
 import type { Authorizations } from './authorizations.ts';
 import { type Caller, type Core, commit, commitOrConflict, record } from './core.ts';
 import type { BoxContext } from './keyring.ts';
@@ -165,6 +171,9 @@ export const inTime = async <T>(signal: AbortSignal, call: Promise<T>): Promise<
 /** The agent learns that the upstream failed and how; what the upstream said stays in the log. */
 export const refusalOfProvider = (error: unknown): Refused => {
   if (error instanceof Refused) return error;
+  if (error instanceof AuthorizationDead) {
+    return new Refused('needs_connection', 'the account of this connection must be connected anew', { cause: error });
+  }
   if (error instanceof ProviderFailure) {
     const code = {
       unavailable: 'upstream_unavailable',

@@ -38,7 +38,9 @@ export class SecretSources {
     this.#core = core;
     core.keyring.onSealed(() => this.#held.clear());
     core.state.onKilled(() => {
-      for (const id of this.#held.keys()) if (!core.state.connections.get(id)) this.#held.delete(id);
+      for (const [id, { source }] of this.#held) {
+        if (core.state.connections.get(id)?.secret_source !== source) this.#held.delete(id);
+      }
     });
   }
 
@@ -66,13 +68,24 @@ export class SecretSources {
     return current.secret;
   }
 
+  /** The upstream did not take this secret: it may have been replaced in the vault, so that is asked before its time. */
+  doubt(connection: Connection, secret: ConnectionSecret): void {
+    const { state, clock } = this.#core;
+    const held = this.#held.get(connection.id);
+    const via = held && state.connections.get(held.source.connection_id);
+    if (held?.secret === secret && via && clock.now() >= held.restUntil) this.#readAgain(connection, via, held);
+  }
+
   /** Beside the call that noticed. */
   #readAgain(connection: Connection, via: Connection, current: Held): void {
     const core = this.#core;
     current.restUntil = core.clock.now() + restMs;
-    this.#readNow(connection, current.source, via).catch((error: unknown) =>
-      core.log.warn({ err: error, connection: connection.name }, 'a secret in a vault could not be read again'),
-    );
+    this.#readNow(connection, current.source, via).catch((error: unknown) => {
+      core.log.warn({ err: error, connection: connection.name }, 'a secret in a vault could not be read again');
+      // A clear no: it was taken away. Otherwise it may be used to its age.
+      const refused = error instanceof Refused && error.refusal.code === 'upstream_refused';
+      if (refused && this.#held.get(connection.id) === current) this.#held.delete(connection.id);
+    });
   }
 
   /** Whoever asks meanwhile waits for the same answer. */
@@ -110,7 +123,7 @@ export class SecretSources {
     core.keyring.requireUnsealed();
     if (core.state.connections.get(connection.id)?.secret_source === source) {
       const { settings, secret_version: secretVersion } = via;
-      this.#held.set(connection.id, { source, settings, secretVersion, askedAt, restUntil: 0, secret });
+      this.#held.set(connection.id, { source, settings, secretVersion, askedAt, restUntil: askedAt + restMs, secret });
     }
     return secret;
   }

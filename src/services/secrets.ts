@@ -75,6 +75,7 @@ export const retireSecretWrites = async (core: Core, connection: Connection): Pr
 /** Reads what a connection refers to (secret-sources.ts). */
 interface SecretReader {
   read(connection: Connection, source: SecretSource): Promise<ConnectionSecret>;
+  doubt(connection: Connection, secret: ConnectionSecret): void;
 }
 
 /** Opened secrets by connection, for one keyring; forgotten when it seals. */
@@ -123,6 +124,11 @@ export class OpenedSecrets {
     };
     this.#held.set(connection.id, opened);
     return opened;
+  }
+
+  /** The upstream refused this secret. One that is kept here is what it is; another may have changed where it is. */
+  doubt(connection: Connection, secret: ConnectionSecret): void {
+    if (connection.secret_source) this.#sources?.doubt(connection, secret);
   }
 
   /** Forgets those whose connection is gone. */

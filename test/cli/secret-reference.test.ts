@@ -1,5 +1,6 @@
 /** `--secret-from`: the line that says where a secret is read. */
 import { describe, expect, test } from '@jest/globals';
+import { readAccess } from '../../src/cli/access-file.ts';
 import { Failure } from '../../src/cli/failure.ts';
 import { readSecretReference } from '../../src/cli/secret-reference.ts';
 import { run, startWire, type Wire } from './harness.ts';
@@ -52,6 +53,22 @@ describe('a reference', () => {
 });
 
 const at = (wire: Wire) => ({ env: { WARDER_URL: wire.url, WARDER_TOKEN: 'wdr_op_test' } });
+
+describe('an access file', () => {
+  const access = (secret_from: unknown) =>
+    readAccess({ connections: [{ name: 'stripe', provider: 'api-key', secret_from }] }, 'access.yaml', {});
+
+  test('takes the same line, or a mapping', () => {
+    const reference = { connection: 'v', path: 'secret/data/stripe', fields: { value: 'k' } };
+    expect(access('vault:v/secret/data/stripe#k').connections[0]?.['secret_from']).toEqual(reference);
+    expect(access(reference).connections[0]?.['secret_from']).toEqual(reference);
+  });
+
+  test('says where a line is wrong, and does not repeat it', () => {
+    expect(() => access('canary')).toThrow(/connections\[0\]\.secret_from/);
+    expect(() => access('canary')).not.toThrow(/canary/);
+  });
+});
 
 describe('commands', () => {
   const connection = {

@@ -122,6 +122,36 @@ export const guardTests = (open: make.OpenLedger): void => {
     expect((await guarded(clear)).ok).toBe(true);
   });
 
+  test('“nothing_upstream” refuses while an account is connected, in whatever state', async () => {
+    const connection = make.connection();
+    const clear: Guard = { guard: 'nothing_upstream', connection_id: connection.id };
+    const account = make.authorization(connection, { status: 'disconnected' });
+    await accept(store.ledger, changeset(insert('connections', connection)));
+    expect((await guarded(clear)).ok).toBe(true);
+    await accept(store.ledger, changeset(insert('authorizations', account)));
+    expect(await guarded(clear)).toEqual({ ok: false, why: 'changed', table: 'authorizations', id: account.id });
+    await accept(store.ledger, changeset(remove('authorizations', account.id)));
+    expect((await guarded(clear)).ok).toBe(true);
+  });
+
+  test('a connection has one account of the organisation, and one of each subject', async () => {
+    const [one, two] = [make.connection(), make.connection()];
+    await accept(store.ledger, changeset(insert('connections', one), insert('connections', two)));
+    const add = (of: { id: string }, subject: string | null) =>
+      store.ledger.commit(changeset(insert('authorizations', make.authorization(of, { subject }))));
+    for (const [of, subject, ok] of [
+      [one, null, true],
+      [one, null, false],
+      [one, 'a', true],
+      [one, 'b', true],
+      [one, 'a', false],
+      [two, null, true],
+      [two, 'a', true],
+    ] as const) {
+      expect([subject, (await add(of, subject)).ok]).toEqual([subject, ok]);
+    }
+  });
+
   test('“unreferenced” refuses while a secret is read through the connection by another than those named', async () => {
     const [via, other] = [make.connection(), make.connection()];
     const source = { connection_id: via.id, path: 'a/data/b', fields: {}, version: null, max_age_seconds: 60 };

@@ -247,7 +247,7 @@ export const providerConformance = (
       await nothingLeft();
     });
     afterAll(async () => {
-      await broker.close();
+      await broker?.close();
       await under.close();
       removeTemporaryDirs();
     });

@@ -1,4 +1,6 @@
 /** Connecting an account: the person, the browser, the authorization server, and those who want to be in between. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { removeTemporaryDirs } from '../support/broker.ts';
 import { pause } from '../support/eventually.ts';
@@ -107,6 +109,42 @@ describe('a person who opens the link and consents', () => {
     expect(page.text).not.toContain('script');
     expect(await rig.flow(id)).toMatchObject({ status: 'failed', failure: 'access_denied', authorization: null });
     expect(await rig.accounts()).toEqual([]);
+  });
+});
+
+describe('a server without an issuer in the settings', () => {
+  const begin = async (name: string) => {
+    const made = await rig.broker.admin('POST', '/connections', {
+      name,
+      provider: 'oauth2',
+      settings: oauthSettings(rig.server, {
+        issuer: undefined,
+        authorization_endpoint: `${rig.server.url}/auth`,
+        token_endpoint: `${rig.server.url}/token`,
+        revocation_endpoint: `${rig.server.url}/token/revocation`,
+        connect_scopes: ['openid'],
+      }),
+      secret: { client_secret: rig.server.client.secret },
+    });
+    expect([made.status, made.text]).toEqual([201, expect.any(String)]);
+    return rig.begin({}, name);
+  };
+
+  test('is told by where consent was asked for; whose account it is, nobody can vouch for', async () => {
+    const { link, id } = await begin('explicit');
+    expect((await consent(link)).status).toBe(200);
+    expect(await rig.flow(id, 'explicit')).toMatchObject({ status: 'connected', authorization: { account: null } });
+  });
+
+  test('is not taken for another one', async () => {
+    for (const [i, iss] of ['https://evil.example', `${rig.server.url.slice(0, -1)}`, 'nonsense'].entries()) {
+      const browser = openBrowser();
+      const { link } = await begin(`mixed-${i}`);
+      const url = new URL(await answerOf(link, browser));
+      url.searchParams.set('iss', iss);
+      expect([iss, (await browser.visit(url.href)).status]).toEqual([iss, 502]);
+      expect(await rig.accounts(`mixed-${i}`)).toEqual([]);
+    }
   });
 });
 
@@ -282,7 +320,10 @@ test('what is recorded of a flow tells its whole story, with no token of anybody
     'authorization.answered',
     'authorization.connected',
   ]);
-  const everything = JSON.stringify(await rig.audit()) + rig.broker.log();
+  const files = readdirSync(rig.broker.dataDir).filter((name) => name.startsWith('warder.db'));
+  const stored = files.map((name) => readFileSync(join(rig.broker.dataDir, name), 'latin1'));
+  expect(stored.join('').length).toBeGreaterThan(10_000);
+  const everything = [JSON.stringify(await rig.audit()), rig.broker.log(), ...stored].join('\n');
   for (const canary of [
     link.split('/').at(-1) ?? '',
     url.searchParams.get('code') ?? '',

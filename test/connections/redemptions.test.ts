@@ -186,7 +186,7 @@ describe('a process that is killed', () => {
 
   test('between redeeming and keeping costs the account where it does: which says so, and stays so', async () => {
     const two = await killedBeforeKeeping();
-    expect(await two.work('issue')).toBe('failed upstream_refused');
+    expect(await two.work('issue')).toBe('failed needs_connection');
     expect(account('upstream')).toMatchObject({ status: 'needs_reconnect', failure: 'invalid_grant', redeeming: null });
     const entries = (await owner.core.reader.audit({ type: 'authorization.needs_reconnect' }, { limit: 10 })).map(
       ({ body }) => JSON.parse(body),

@@ -59,6 +59,7 @@ describe('a rule over claims', () => {
     [{ sub: [] }],
     [{ sub: ['a', '*'] }],
     [{ sub: Array.from({ length: 51 }, (_, i) => `v${i}`) }],
+    [{ sub: Array.from({ length: 20 }, (_, i) => `${i}${'v'.repeat(300)}`) }],
     [{ '': 'x' }],
     [{ '/a~2b': 'x' }],
     [{ '/a~': 'x' }],

@@ -223,6 +223,76 @@ describe('secrets go in', () => {
     }
   });
 
+  test('as tokens of an issuer, in every place for them, and as proofs of possession', async () => {
+    const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+    const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'k' };
+    const issuer = {
+      name: 'corp',
+      issuer: 'https://login.example.com',
+      jwks: { keys: [jwk] },
+      uses: ['workload', 'subject'],
+    };
+    await broker.admin('POST', '/issuers', issuer);
+    const auth = { method: 'workload', issuer: 'corp', claims: { sub: 'pod' } };
+    await broker.admin('POST', '/agents', { name: 'pod', owner: 'x@example.com', auth });
+    const claims = { iss: issuer.issuer, sub: 'pod', aud: broker.url, iat: Math.floor(Date.now() / 1000) };
+    const sign = async (more: object) =>
+      new SignJWT({ ...claims, ...more })
+        .setProtectedHeader({ alg: 'Ed25519', kid: 'k' })
+        .setExpirationTime('1m')
+        .sign(privateKey);
+    const urn = 'urn:ietf:params:oauth:';
+    for (const more of [
+      {},
+      { jti: canary('a jti of a workload'), note: canary('a claim nobody asked for') },
+      { aud: canary('an audience of a workload') },
+      { sub: canary('a subject of a workload') },
+      { cnf: { jkt: canary('a thumbprint') } },
+      { may_act: { sub: canary('an actor') } },
+    ]) {
+      for (const fields of [
+        (token: string) => ({ grant_type: `${urn}grant-type:jwt-bearer`, assertion: token }),
+        (token: string) => ({
+          grant_type: 'client_credentials',
+          client_assertion_type: `${urn}client-assertion-type:jwt-bearer`,
+          client_assertion: token,
+        }),
+        (token: string) => ({
+          grant_type: `${urn}grant-type:token-exchange`,
+          subject_token: token,
+          subject_token_type: `${urn}token-type:jwt`,
+          actor_token: token,
+          actor_token_type: `${urn}token-type:jwt`,
+        }),
+      ]) {
+        await form(
+          'a token of an issuer',
+          '/token',
+          fields(known(`a token with ${JSON.stringify(more)}`, await sign(more))),
+        );
+      }
+    }
+    const proof = known('a proof', await sign({ htu: canary('an address'), htm: canary('a method') }));
+    for (const [path, authorization] of [
+      ['/token', undefined],
+      ['/v1/connections', `DPoP ${furniture.agentToken}`],
+      ['/gateway/stripe/x', `DPoP ${furniture.gatewayToken}`],
+    ] as const) {
+      const headers = { dpop: proof, ...(authorization === undefined ? {} : { authorization }) };
+      await form('a proof', path, { grant_type: 'client_credentials', assertion: proof }, headers);
+    }
+    const details = JSON.stringify([
+      { type: canary('a type of details'), connection: canary('a connection in details') },
+    ]);
+    const authorization = `Basic ${Buffer.from(`${furniture.agent.clientId}:${furniture.agent.clientSecret}`).toString('base64')}`;
+    await form(
+      'details',
+      '/token',
+      { grant_type: 'client_credentials', authorization_details: details },
+      { authorization },
+    );
+  });
+
   test('as assertions: good, bad, with secrets in their claims', async () => {
     const { privateKey, publicKey } = generateKeyPairSync('ed25519');
     const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'k' };

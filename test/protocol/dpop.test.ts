@@ -287,6 +287,29 @@ describe('a token bound to a key', () => {
     must(await call('/v1/connections', token, { proof: good('/v1/connections', token) }), 200);
   });
 
+  test('is for the address that clients know, where the issuer has a path', async () => {
+    const below = await freePort();
+    const issuerUrl = `http://127.0.0.1:${below}/base`;
+    const other = await startProtocolBroker({ port: below, env: { WARDER_PUBLIC_URL: issuerUrl } });
+    try {
+      const { clientId, clientSecret } = await other.agent('reporter');
+      const authorization = basic(clientId, clientSecret);
+      const tokenAt = (htu: string) =>
+        post(
+          `${issuerUrl}/token`,
+          { grant_type: 'client_credentials' },
+          { authorization, dpop: proofOf(key, 'POST', htu) },
+        );
+      expect((await tokenAt(`http://127.0.0.1:${below}/token`)).body['error']).toBe('invalid_dpop_proof');
+      const token = tokenIn(await tokenAt(`${issuerUrl}/token`));
+      const url = `${issuerUrl}/v1/connections`;
+      const dpop = proofOf(key, 'GET', url, token);
+      must(await answerTo(url, { headers: { authorization: `DPoP ${token}`, dpop } }), 200);
+    } finally {
+      await other.close();
+    }
+  });
+
   test('through oauth4webapi: token endpoint and resource', async () => {
     const insecure = { [oauth.allowInsecureRequests]: true };
     const url = new URL(broker.url);

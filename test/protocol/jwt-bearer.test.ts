@@ -147,6 +147,32 @@ describe('a workload', () => {
     expect(JSON.stringify(body)).toContain('tester');
   });
 
+  test('is refused everything while its agent is suspended, and proves itself again afterwards', async () => {
+    const before = tokenIn(await use());
+    must(await broker.admin('PATCH', '/agents/deployer', { status: 'suspended' }), 200);
+    const { status, body } = await use();
+    expect([status, body['error']]).toEqual([400, 'unauthorized_client']);
+    expect(await agentOf(before)).toBe(403);
+    must(await broker.admin('PATCH', '/agents/deployer', { status: 'active' }), 200);
+    must(await use(), 200);
+  });
+
+  test('is another agent, or none, from the moment its binding is changed', async () => {
+    const before = tokenIn(await use());
+    const bind = (claims: object) =>
+      broker.admin('PATCH', '/agents/deployer', { auth: { method: 'workload', issuer: 'ci', claims } });
+    must(await bind({ sub: 'repo:acme/other:ref:refs/heads/main' }), 200);
+    expect((await use()).text).toBe(refusal);
+    expect(await agentOf(before)).toBe(401);
+    must(await bind({ sub }), 200);
+    must(await use(), 200);
+    expect(await agentOf(before)).toBe(401);
+  });
+
+  test('with a token bound to a key, which an assertion cannot prove, is refused', async () => {
+    expect((await use(token({ cnf: { jkt: 'x'.repeat(43) } }))).text).toBe(refusal);
+  });
+
   test('is told nothing of why it was refused; the audit log is', async () => {
     const answers = [
       await use(token({ sub: 'repo:evil/app:ref:refs/heads/main' })),

@@ -339,7 +339,7 @@ describe('the token endpoint', () => {
       'refresh_token',
       'password',
       'implicit',
-      'urn:ietf:params:oauth:grant-type:jwt-bearer',
+      'urn:ietf:params:oauth:grant-type:saml2-bearer',
       'urn:ietf:params:oauth:grant-type:device_code',
       'Client_Credentials',
       'client_credentials ',

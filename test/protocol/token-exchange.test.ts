@@ -370,6 +370,24 @@ describe('token exchange', () => {
     });
   });
 
+  test.each([
+    ['subject', { subject: 'corp:sam' }],
+    ['issuer', { issuer: 'corp' }],
+    ['agent', { agent: 'helper' }],
+  ])('of a token of Warder, while its %s is revoked, leaves nothing alive', async (_what, selector) => {
+    const token = tokenIn(await swap(of('sam')));
+    const own = { subject_token_type: tokenType('access_token') };
+    const burst = (): Promise<Answer>[] =>
+      Array.from({ length: 30 }, (_one, i) => swap(token, i % 2 === 0 ? { ...own, ...orders() } : own));
+    const before = burst();
+    const revoking = broker.admin('POST', '/revocations', { selector, reason: 'test' });
+    const answers = await Promise.all([...before, ...burst()]);
+    must(await revoking, 201);
+    const issued = answers.filter(({ status }) => status === 200).map(({ body }) => String(body['access_token']));
+    for (const text of issued) expect((await introspect(text)).text).toBe(inactive);
+    for (const { status } of await Promise.all(burst())) expect(status).toBe(400);
+  });
+
   describe('with an actor token', () => {
     beforeAll(async () => {
       await workloadAgent(broker, 'pod', 'corp', { sub: 'system:pod' });
@@ -510,6 +528,8 @@ describe('a certified authorization server as the issuer', () => {
   let agent: { clientId: string; clientSecret: string };
 
   beforeAll(async () => {
+    // It says at length that it is not set up for production.
+    for (const level of ['info', 'warn'] as const) jest.spyOn(console, level).mockImplementation(() => undefined);
     broker = await startProtocolBroker();
     server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -544,6 +564,7 @@ describe('a certified authorization server as the issuer', () => {
     must(await broker.admin('POST', '/issuers', body), 201);
   });
   afterAll(async () => {
+    jest.restoreAllMocks();
     await broker.close();
     server.closeAllConnections();
     server.close();

@@ -18,6 +18,7 @@ let broker: Broker;
 let upstream: { url: string; keys: (string | undefined)[]; server: Server };
 let kv: string;
 let vaultToken: string;
+const refusedKeys = new Set<string>();
 const dataDir = temporaryDir();
 
 /** Has a secret, and wants to replace it, as a provider of rotating tokens does. */
@@ -93,8 +94,9 @@ beforeAll(async () => {
   vaultToken = String(made.body.auth?.['client_token']);
   const keys: (string | undefined)[] = [];
   const server = createServer((req, res) => {
-    keys.push(req.headers.authorization?.replace('Bearer ', ''));
-    res.end('{}');
+    const key = req.headers.authorization?.replace('Bearer ', '');
+    keys.push(key);
+    res.writeHead(refusedKeys.has(key ?? '') ? 401 : 200).end('{}');
   }).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   upstream = { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, keys, server };
@@ -141,6 +143,29 @@ describe('a connection whose secret is in a Vault', () => {
     expect(key).toBe('sk_after_0002');
   });
 
+  test('is read anew before its time when the upstream does not take it any more', async () => {
+    await put('revoked', { api_key: 'sk_refused_0001' });
+    await register('revoked', from('revoked', { max_age_seconds: 3600 }));
+    const { call } = await use('revoked');
+    expect(await call()).toEqual([200, 'sk_refused_0001']);
+    refusedKeys.add('sk_refused_0001');
+    await put('revoked', { api_key: 'sk_after_refusal_0002' });
+    expect(await call()).toEqual([401, 'sk_refused_0001']);
+    await eventually('it follows', call, ([status]) => status === 200, 3_000);
+    expect(await call()).toEqual([200, 'sk_after_refusal_0002']);
+  });
+
+  test('does not let an upstream that refuses everything make it ask the vault all the time', async () => {
+    await put('hammered', { api_key: 'sk_hammered_0001' });
+    await register('hammered', from('hammered', { max_age_seconds: 3600 }));
+    const { call } = await use('hammered');
+    refusedKeys.add('sk_hammered_0001');
+    const reads = () => (bench.inside?.seen ?? []).filter(({ url }) => url.includes('team/hammered')).length;
+    const before = reads();
+    for (let i = 0; i < 20; i += 1) expect((await call())[0]).toBe(401);
+    expect(reads() - before).toBeLessThan(5);
+  });
+
   test('stays with the version that was asked for', async () => {
     await put('pinned', { api_key: 'sk_first_0001' });
     await put('pinned', { api_key: 'sk_second_0002' });
@@ -179,6 +204,17 @@ describe('a connection whose secret is in a Vault', () => {
     expect(await call()).toEqual([502, undefined]);
     await put('deleted', { api_key: 'sk_deleted_0003' });
     expect(await call()).toEqual([200, 'sk_deleted_0003']);
+  });
+
+  test('is given up before its age is over when the vault says that it is gone', async () => {
+    await put('taken', { api_key: 'sk_taken_0001' });
+    await register('taken', from('taken', { max_age_seconds: 3 }));
+    const { call } = await use('taken');
+    expect((await call())[0]).toBe(200);
+    const readAt = Date.now();
+    await bench.admin('DELETE', `${kv}/data/team/taken`);
+    await eventually('it is given up', call, ([status]) => status === 502, 3_500);
+    expect(Date.now() - readAt).toBeLessThan(2_900);
   });
 
   test('stops with the vault connection: suspended, or no longer allowed to read it', async () => {

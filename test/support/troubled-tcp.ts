@@ -10,12 +10,16 @@ export interface TroubledProxy {
   host: string;
   port: number;
   trouble: Upstream['trouble'];
+  /** Does what it was asked, and keeps the answer to itself. */
+  unanswered(): void;
   /** Ends every connection that is open now. */
   cut(): void;
   close(): Promise<void>;
 }
 
-type Mode = { is: 'well' | 'down' | 'nonsense' | 'halfDone' | 'late' | 'hangs' } | { is: 'slow'; ms: number };
+type Mode =
+  | { is: 'well' | 'down' | 'nonsense' | 'halfDone' | 'unanswered' | 'late' | 'hangs' }
+  | { is: 'slow'; ms: number };
 
 /** Far below any time-out of a client, far above what a request takes. */
 const latenessMs = 300;
@@ -66,6 +70,10 @@ export const startTroubledProxy = async (
           server.write(message);
           if (acts(message)) server.prependOnceListener('data', hangUp);
           return;
+        case 'unanswered':
+          server.write(message);
+          if (acts(message)) unheard = true;
+          return;
         case 'late':
           if (!acts(message)) return void server.write(message);
           hangUp();
@@ -114,6 +122,9 @@ export const startTroubledProxy = async (
       slow: async (ms) => {
         mode = { is: 'slow', ms };
       },
+    },
+    unanswered: () => {
+      mode = { is: 'unanswered' };
     },
     cut,
     close: async () => {

@@ -3,7 +3,7 @@
  * must say, and what may be dropped from it.
  *
  * Each session is denied by its name. AWS takes 10 240 characters of inline policies a role, so what is over is dropped;
- * where that is not enough, all sessions of this Warder that were issued before a moment are denied in one line, as AWS's
+ * where that is not enough, all sessions of Warder that were issued before a moment are denied in one line, as AWS's
  * console does with "revoke older sessions": docs/adr/0015-aws-sessions.md.
  */
 import { z } from 'zod';
@@ -13,7 +13,7 @@ import { awsTime, limits } from './session-policy.ts';
 export interface Denials {
   /** Patterns of session names (session-name.ts). */
   patterns: ReadonlySet<string>;
-  /** Every session of the prefix that AWS issued before this moment is denied; 0: none. Milliseconds since the epoch. */
+  /** Every session of Warder that AWS issued before this moment is denied; 0: none. Milliseconds since the epoch. */
   olderThan: number;
 }
 
@@ -55,8 +55,10 @@ export const readDenials = (text: string): Denials => {
   return { patterns, olderThan };
 };
 
-/** @param prefix begins the names of the sessions that `olderThan` is about */
-export const writeDenials = ({ patterns, olderThan }: Denials, prefix: string): string => {
+/** Sessions of Warder and no others. Not by their prefix: that may have been another when they were issued. */
+const everySession = '*.grt_*';
+
+export const writeDenials = ({ patterns, olderThan }: Denials): string => {
   const deny = (Sid: string, Condition: object): object => ({
     Sid,
     Effect: 'Deny',
@@ -72,7 +74,7 @@ export const writeDenials = ({ patterns, olderThan }: Denials, prefix: string): 
         ? []
         : [
             deny('WarderOlderSessions', {
-              StringLike: { 'aws:userid': `*:${prefix}.*` },
+              StringLike: { 'aws:userid': everySession },
               DateLessThan: { 'aws:TokenIssueTime': awsTime(olderThan) },
             }),
           ]),
@@ -105,12 +107,12 @@ export const withoutWhatIsOver = ({ patterns, olderThan }: Denials, now: number)
  * free, so that this is not done at each revocation.
  * @returns undefined when too many were issued within the last minute: then it fits in a minute
  */
-export const fitted = (denials: Denials, prefix: string, now: number, mostCharacters: number): Denials | undefined => {
+export const fitted = (denials: Denials, now: number, mostCharacters: number): Denials | undefined => {
   const needed = withoutWhatIsOver(denials, now);
-  if (writeDenials(needed, prefix).length <= mostCharacters) return needed;
+  if (writeDenials(needed).length <= mostCharacters) return needed;
   const times = [...needed.patterns].map((pattern) => readPattern(pattern)?.issuedAt ?? 0).sort((a, b) => a - b);
   // The fewest that must go, so that no more live sessions go with them than need be.
-  const each = writeDenials(needed, prefix).length / Math.max(1, times.length);
+  const each = writeDenials(needed).length / Math.max(1, times.length);
   const keep = Math.floor(mostCharacters / 2 / each);
   const newestToGo = times[times.length - keep - 1] ?? 0;
   // Never in the future: what is issued after this must work. Whole seconds, as it is written.
@@ -119,5 +121,5 @@ export const fitted = (denials: Denials, prefix: string, now: number, mostCharac
     { patterns: needed.patterns, olderThan: Math.max(needed.olderThan, olderThan) },
     now,
   );
-  return writeDenials(folded, prefix).length <= mostCharacters ? folded : undefined;
+  return writeDenials(folded).length <= mostCharacters ? folded : undefined;
 };

@@ -88,17 +88,16 @@ const readPolicy = async (
 /** @returns `gone` when there is no such role: whoever holds a session of it can do nothing */
 const writePolicy = async (
   iam: IAMClient,
-  { roleArn, policyName, settings, now }: Denial,
+  { roleArn, policyName, now }: Denial,
   wanted: Denials,
   abortSignal: AbortSignal,
 ): Promise<Denials | 'gone'> => {
   const sdk = await loadIam();
   const RoleName = readRoleArn(roleArn)?.name ?? '';
-  const prefix = settings.session_name_prefix;
   for (let room = mostCharacters; room >= leastCharacters; room /= 4) {
-    const denials = fitted(wanted, prefix, now, room);
+    const denials = fitted(wanted, now, room);
     if (!denials) break;
-    const PolicyDocument = writeDenials(denials, prefix);
+    const PolicyDocument = writeDenials(denials);
     try {
       await iam.send(new sdk.PutRolePolicyCommand({ RoleName, PolicyName: policyName, PolicyDocument }), {
         abortSignal,

@@ -20,7 +20,8 @@ const refusals: Readonly<Record<string, string>> = {
     'AWS does not take the request; the role may not allow sessions this long (one hour where Warder’s own key is a role’s)',
 };
 
-const throttling = /^(?:Throttl|TooManyRequests|RequestLimitExceeded|SlowDown)/;
+/** Answers of 4xx that the next try may not get. */
+const passing = /^(?:Throttl|TooManyRequests|RequestLimitExceeded|SlowDown|ConcurrentModification|EntityTemporarily)/;
 
 const word = (value: unknown): string => (typeof value === 'string' && /^\w{1,60}$/.test(value) ? value : '');
 
@@ -53,7 +54,7 @@ export const failureOf = (error: unknown, signal: AbortSignal): ProviderFailure 
   }
   const known = Object.hasOwn(refusals, name) ? refusals[name] : undefined;
   if (known !== undefined) return new ProviderFailure('refused', known, { cause });
-  const isNo = status !== undefined && status >= 400 && status < 500 && status !== 429 && !throttling.test(name);
+  const isNo = status !== undefined && status >= 400 && status < 500 && status !== 429 && !passing.test(name);
   if (isNo) return new ProviderFailure('refused', 'AWS refused the request', { cause });
   return new ProviderFailure('unavailable', 'AWS cannot be reached, or does not work', { cause });
 };

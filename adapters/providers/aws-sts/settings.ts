@@ -7,7 +7,8 @@ import { limits, sessionPolicy, sizeOf } from './session-policy.ts';
 /** Where the services of a partition are, as the SDK's own rules have it; the others name their endpoints. */
 const partitions: Readonly<Record<string, { regions: RegExp; suffix: string; iam: string; iamRegion: string }>> = {
   aws: {
-    regions: /^(?:us|eu|ap|sa|ca|me|af|il|mx)-(?!gov-|iso)/,
+    // Those of no other partition: AWS opens new ones.
+    regions: /^(?!cn-|us-gov-|us-iso|eu-iso|eusc-)/,
     suffix: 'amazonaws.com',
     iam: 'https://iam.amazonaws.com',
     iamRegion: 'us-east-1',

@@ -17,17 +17,20 @@ const maxBytes = 64 * 1024 * 1024;
  * Libraries read what a database sends in a listener of its socket, and throw there when it makes no sense. Such a throw
  * belongs to nobody and would end the process: this ends the stream instead, with what was thrown as its error. So does
  * data without end.
+ *
+ * @param look what the library is given of what arrived; throws for what it must not be given
  */
-export const guardParser = <T extends Duplex>(stream: T): T => {
+export const guardParser = <T extends Duplex>(stream: T, look = (chunk: Buffer): Buffer => chunk): T => {
   const emit = stream.emit.bind(stream);
   let bytes = 0;
   const guarded = (event: string | symbol, ...args: unknown[]): boolean => {
-    if (event !== 'data') return emit(event, ...args);
     const [chunk] = args;
-    bytes += chunk instanceof Uint8Array ? chunk.length : 0;
+    if (event !== 'data' || !Buffer.isBuffer(chunk)) return emit(event, ...args);
+    bytes += chunk.length;
     try {
       if (bytes > maxBytes) throw new Error('too much data');
-      return emit(event, ...args);
+      const given = look(chunk);
+      return given.length === 0 || emit(event, given);
     } catch (error) {
       stream.destroy(error instanceof Error ? error : new Error('not the protocol'));
       return true;

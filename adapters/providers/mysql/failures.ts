@@ -1,4 +1,5 @@
 /** What went wrong at a MySQL or MariaDB, as agents and logs may hear of it: the number, never the server's words. */
+import { Refused } from '../../../src/domain/refusals.ts';
 import { ProviderFailure } from '../../../src/ports/provider.ts';
 
 /** The number of an error the server sent; undefined for everything else. */
@@ -25,9 +26,9 @@ const unavailable = new Set([
 /** ER_ACCESS_DENIED_ERROR, ER_DBACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_ACCOUNT_HAS_BEEN_LOCKED. */
 const login = new Set([1044, 1045, 1698, 3118, 4151]);
 
-/** @throws ProviderFailure always */
+/** @throws ProviderFailure always; what Warder itself refused (a secret while it is sealed) as it is */
 export const failed = (error: unknown, signal: AbortSignal): never => {
-  if (error instanceof ProviderFailure) throw error;
+  if (error instanceof ProviderFailure || error instanceof Refused) throw error;
   if (signal.aborted) throw new ProviderFailure('timeout', 'the database did not answer in time');
   const number = serverError(error);
   if (number === undefined) {

@@ -1,4 +1,5 @@
 /** What went wrong at a PostgreSQL, as agents and logs may hear of it: the code, never the server's words. */
+import { Refused } from '../../../src/domain/refusals.ts';
 import { ProviderFailure } from '../../../src/ports/provider.ts';
 
 /** The five characters of an error the server sent; undefined for everything else. */
@@ -28,9 +29,9 @@ export const mayPass = (error: unknown): boolean => passing.has(sqlState(error) 
 /** Classes of errors that say something about the server's state and not about what it was asked. */
 const unavailable = /^(?:08|53|57P|58|XX|40|55)/;
 
-/** @throws ProviderFailure always */
+/** @throws ProviderFailure always; what Warder itself refused (a secret while it is sealed) as it is */
 export const failed = (error: unknown, signal: AbortSignal): never => {
-  if (error instanceof ProviderFailure) throw error;
+  if (error instanceof ProviderFailure || error instanceof Refused) throw error;
   if (signal.aborted) throw new ProviderFailure('timeout', 'the database did not answer in time');
   const code = sqlState(error);
   if (code === undefined) {

@@ -89,3 +89,46 @@ export const keepGroup = async (
     throw new ProviderFailure('refused', 'a schema of this scope is not there, or Warder’s role may not grant its use');
   }
 };
+
+/** Rights are looked at again when they are older: a table made since then is found by the next grant. */
+const freshMs = 1_000;
+/** Below what a call may take: nobody who waits for a look waits longer for it than for the rest. */
+const lookMs = 8_000;
+
+/** Looks after the rights of presets: one look at a time, for everybody who asks the same server meanwhile. */
+export class GroupKeeper {
+  readonly #looks = new WeakMap<object, Map<string, { at: number; done: Promise<void> }>>();
+
+  async fresh(
+    pool: object,
+    group: string,
+    callers: AbortSignal,
+    look: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const looks = this.#looks.get(pool) ?? new Map();
+    this.#looks.set(pool, looks);
+    const now = performance.now();
+    let found = looks.get(group);
+    if (!found || now - found.at > freshMs) {
+      // Whoever began it may go away: others wait for it too.
+      found = { at: now, done: look(AbortSignal.timeout(lookMs)) };
+      looks.set(group, found);
+      found.done.catch(() => looks.delete(group));
+    }
+    await untilAborted(callers, found.done);
+  }
+}
+
+const untilAborted = async (signal: AbortSignal, work: Promise<void>): Promise<void> => {
+  if (signal.aborted) throw new ProviderFailure('timeout', 'the database did not answer in time');
+  let over = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    over = () => reject(new ProviderFailure('timeout', 'the database did not answer in time'));
+    signal.addEventListener('abort', over, { once: true });
+  });
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', over);
+  }
+};

@@ -7,6 +7,7 @@ import { ProviderFailure } from '../../../src/ports/provider.ts';
 import type { Network } from '../../network.ts';
 import type { Login } from '../database/connection-pools.ts';
 import { guardParser, whileOpen } from '../database/sockets.ts';
+import { wholeMessages } from './messages.ts';
 import type { PostgresSettings } from './settings.ts';
 
 export interface Session {
@@ -87,7 +88,7 @@ export const openSession = async (
   // Each wait below has its own listener; between two of them an error must not be nobody's.
   socket.on('error', () => undefined);
   try {
-    const stream = guardParser(await secured(socket, settings, signal));
+    const stream = guardParser(await secured(socket, settings, signal), wholeMessages());
     stream.on('error', () => undefined);
     const client = new pg.Client({
       host,

@@ -188,6 +188,12 @@ describe('answers that make no sense', () => {
     '520000001700000000534352414d2d5348412d3235360000', // too short for what it says
     '45000000055300', // an error that ends early
     '5a0000000549', // ready for a query
+    '450000000c534552524f5200', // an error without its end
+    '450000000953455252', // one whose text has none
+    '53000000087a6f6e', // a parameter without one
+    '43000000054f', // a command without one
+    '520000000a0000000a5343', // mechanisms without one
+    '54000000080001616263', // a column's name without one
     '54ffffffff', // a row with a length below zero
     '540000000600ff', // more columns than there are
     '4a0000000a382e342e3700', // MySQL's greeting, cut

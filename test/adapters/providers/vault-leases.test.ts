@@ -1,6 +1,7 @@
 /** What becomes of leases and tokens at a Vault: also at a real one (test/vendors/vault/bench.ts). */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { ProviderFailure } from '../../../src/ports/provider.ts';
+import { openVaultProvider } from '../../../adapters/providers/vault.ts';
+import { type Handle, ProviderFailure } from '../../../src/ports/provider.ts';
 import { eventually, pause } from '../../support/eventually.ts';
 import { isRealVault, skippedOnReal } from '../../vendors/vault/bench.ts';
 import { direct } from './vault-direct.ts';
@@ -37,8 +38,13 @@ describe('a grant with a token of its own', () => {
     let accountsThen: string[] | undefined;
     const calls = direct(rig.provider, rig.settings, rig.secret, {
       journal: async (handle) => {
+        if (accountsThen !== undefined) return;
         accountsThen = await rig.database.accounts();
-        expect(handle).toEqual({ at: rig.bench.url, accessor: expect.stringMatching(/^\w{20,}/) });
+        expect(handle).toEqual({
+          at: rig.bench.url,
+          accessor: expect.stringMatching(/^\w{20,}/),
+          asking_since: expect.any(Number),
+        });
       },
     });
     const minted = await calls.mint('read', 60);
@@ -56,7 +62,8 @@ describe('a grant with a token of its own', () => {
     const calls = direct(rig.provider, rig.settings, rig.secret);
     const minted = await calls.mint('read', 60);
     expect(await rig.database.works(dataOf(minted), 'read')).toBe(true);
-    await calls.revoke(calls.journalled[0]);
+    const { at, accessor } = calls.journalled[0] ?? {};
+    await calls.revoke({ at, accessor });
     await nothingLeft();
     expect(await rig.bench.grantTokens()).toEqual([]);
   });
@@ -159,31 +166,48 @@ path "sys/leases/revoke" { capabilities = ["update"] }`,
 
 describe('what goes wrong', () => {
   test.each(['down', 'nonsense', 'halfDone', 'late'] as const)(
-    'trouble from the moment the accessor is known (%s) leaves nothing once the accessor is revoked',
+    'trouble from the moment the accessor is known (%s) leaves nothing that is not ended',
     async (into) => {
       const calls = direct(rig.provider, rig.settings, rig.secret, {
         journal: async (handle) => {
+          if (journalled === undefined) await rig.bench.trouble[into]();
           journalled = handle;
-          await rig.bench.trouble[into]();
         },
       });
-      let journalled = {};
+      let journalled: Handle | undefined;
       expect(await failureOf(calls.mint('read', 60))).toMatchObject({ kind: 'unavailable' });
       await rig.bench.trouble.well();
-      await calls.revoke(journalled);
-      // What comes late comes with a token that is gone (test/support/troubled-http.ts: 300 ms).
+      // Nothing had been asked for with the token.
+      expect(journalled).not.toHaveProperty('asking_since');
+      expect(await calls.revoke(journalled)).toBeUndefined();
       await pause(into === 'late' ? 500 : 0);
       await nothingLeft();
       expect(await rig.bench.grantTokens()).toEqual([]);
     },
   );
 
+  test('a secret that is made after everybody has stopped waiting is ended all the same', async () => {
+    await rig.database.role('reader', { default_ttl: '1h', max_ttl: '24h', slowSeconds: 2 });
+    const impatient = direct(rig.provider, rig.settings, rig.secret, { signal: AbortSignal.timeout(700) });
+    expect(await failureOf(impatient.mint('read', 60))).toMatchObject({ kind: 'timeout' });
+    const [handle] = impatient.journalled;
+    expect(handle).toMatchObject({ asking_since: expect.any(Number) });
+    const hurried = openVaultProvider(rig.network, { requestMs: 4_000 });
+    const calls = direct(hurried, rig.settings, rig.secret);
+    // Were the token ended now, the lease would outlive it.
+    expect(await calls.revoke(handle)).toEqual({ endsBy: expect.any(Number) });
+    await eventually('it is made', rig.database.accounts, (there) => there.length === 1);
+    await nothingLeft();
+    expect(await calls.revoke(handle)).toBeUndefined();
+    await rig.database.role('reader', { default_ttl: '1h', max_ttl: '24h' });
+  }, 20_000);
+
   test('a path that the policy does not allow is refused, and nothing is left', async () => {
     const scopes = { read: { path: `${rig.mount}/creds/nobody` } };
     const calls = direct(rig.provider, { ...rig.settings, scopes }, rig.secret);
     const failure = await failureOf(calls.mint('read', 60));
     expect(failure).toMatchObject({ kind: 'refused', message: expect.stringContaining('403') });
-    await calls.revoke(calls.journalled[0]);
+    await calls.revoke(calls.journalled.at(-1));
     expect(await rig.bench.grantTokens()).toEqual([]);
   });
 
@@ -212,7 +236,7 @@ path "auth/token/revoke-accessor" { capabilities = ["update"] }`,
     const failure = await failureOf(calls.mint('read', 60));
     expect(failure).toMatchObject({ kind: 'refused', message: expect.stringContaining('without a lease') });
     expect(String(failure)).not.toContain('canary-static');
-    await calls.revoke(calls.journalled[0]);
+    await calls.revoke(calls.journalled.at(-1));
     expect(await bench.grantTokens()).toEqual([]);
   });
 

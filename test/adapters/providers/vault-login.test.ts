@@ -33,7 +33,7 @@ onlyInside(`a login${skippedOnReal}`, () => {
   beforeAll(async () => {
     bench = await startVaultBench();
     network = openNetwork();
-    provider = openVaultProvider(network, vaultSessions(network, [folder]));
+    provider = openVaultProvider(network, { openSession: vaultSessions(network, [folder]) });
     await bench.database('database');
     await bench.admin('POST', 'sys/policies/acl/warder', { policy: warderPolicy('database') });
     await bench.admin('POST', 'sys/auth/kubernetes', { type: 'kubernetes' });

@@ -1,5 +1,5 @@
 /** A `vault` connection to the bench's Vault: least privileges, a login of Warder's own, a database behind it. */
-import { openNetwork } from '../../../adapters/network.ts';
+import { type Network, openNetwork } from '../../../adapters/network.ts';
 import { openVaultProvider } from '../../../adapters/providers/vault.ts';
 import type { Provider } from '../../../src/ports/provider.ts';
 import { startVaultBench, type TestDatabase, type VaultBench } from '../../vendors/vault/bench.ts';
@@ -18,6 +18,7 @@ path "${database}/creds/short"    { capabilities = ["read"] }
 
 export interface VaultRig {
   bench: VaultBench;
+  network: Network;
   provider: Provider;
   database: TestDatabase;
   /** Where the engine is mounted. */
@@ -45,6 +46,7 @@ export const startVaultRig = async (more: { settings?: object; policy?: string }
   const secretId = (await bench.admin('POST', `${role}/secret-id`)).body.data?.['secret_id'];
   return {
     bench,
+    network,
     provider: openVaultProvider(network),
     database,
     mount,

@@ -83,7 +83,7 @@ export class Accounts {
     throw new SqlError(1064, '42000', 'You have an error in your SQL syntax');
   }
 
-  #may(session: SqlSession, right: string): void {
+  #may(session: SqlSession, right: string): undefined {
     const rights = this.#known.get(session.user)?.rights;
     if (!rights?.has('ALL') && !rights?.has(right)) throw denied();
   }

@@ -39,8 +39,11 @@ export interface VaultBody {
 }
 
 export interface TestDatabase {
-  /** @param how `revocation` replaces what takes an account back */
-  role(name: string, how: { default_ttl: string; max_ttl: string; revocation?: string }): Promise<void>;
+  /** @param how `revocation` replaces what takes an account back; making one takes `slowSeconds` */
+  role(
+    name: string,
+    how: { default_ttl: string; max_ttl: string; revocation?: string; slowSeconds?: number },
+  ): Promise<void>;
   /** @returns whether these may do this there */
   works(data: Record<string, unknown>, scope: 'read' | 'write'): Promise<boolean>;
   accounts(): Promise<string[]>;
@@ -130,9 +133,9 @@ export const startVaultBench = async (): Promise<VaultBench> => {
         ...config,
       });
       const database: TestDatabase = {
-        role: async (name, { revocation = takeBack, ...life }) => {
-          const creation_statements = name.includes('writer') ? readWrite : readOnly;
-          const statements = { creation_statements: [creation_statements], revocation_statements: [revocation] };
+        role: async (name, { revocation = takeBack, slowSeconds = 0, ...life }) => {
+          const creating = [`SELECT pg_sleep(${slowSeconds})`, name.includes('writer') ? readWrite : readOnly];
+          const statements = { creation_statements: creating, revocation_statements: [revocation] };
           await must('POST', `${mount}/roles/${name}`, { db_name: 'main', ...statements, ...life });
         },
         works: async (data, scope) => {

@@ -1,5 +1,6 @@
 /** Secret engines: what answers below a mount. Each does what its name promises, in memory. */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { pause } from '../../support/eventually.ts';
 import { VaultError } from './errors.ts';
 import { type Lease, seconds, type Token, type Tokens } from './tokens.ts';
 
@@ -21,7 +22,7 @@ export interface EngineReply {
 export interface Engine {
   /** Whether a write would make something new: then the capability is `create` and not `update`. */
   creates(path: string): boolean;
-  handle(request: EngineRequest): EngineReply;
+  handle(request: EngineRequest): EngineReply | Promise<EngineReply>;
 }
 
 const noRoute = (): VaultError => new VaultError(405, 'unsupported operation');
@@ -39,7 +40,7 @@ export class DatabaseEngine implements Engine {
 
   creates = (): boolean => false;
 
-  handle({ method, path, fullPath, body, token }: EngineRequest): EngineReply {
+  async handle({ method, path, fullPath, body, token }: EngineRequest): Promise<EngineReply> {
     const [kind = '', name = ''] = path.split('/');
     if (kind === 'config' && method === 'POST') return done;
     if (kind === 'roles' && method === 'POST') {
@@ -54,6 +55,8 @@ export class DatabaseEngine implements Engine {
     if (kind !== 'creds' || method !== 'GET') throw noRoute();
     const role = this.roles.get(name);
     if (!role) throw new VaultError(400, `unknown role: ${name}`);
+    // As the real one does: what was begun is ended, and lent to a token that may be gone by then.
+    await pause(Number(/pg_sleep\((\d+)\)/.exec(role.statements)?.[1] ?? 0) * 1000);
     const username = `v-${token.displayName}-${name}-${randomBytes(10).toString('hex')}`;
     const password = randomBytes(15).toString('base64url');
     this.accounts.set(username, { password, statements: role.statements });

@@ -71,7 +71,7 @@ export class Namespace {
     this.tokens.make({ id: rootToken, policies: ['root'], ttl: 0, path: 'auth/token/root' });
   }
 
-  handle(call: VaultCall): VaultAnswer {
+  async handle(call: VaultCall): Promise<VaultAnswer> {
     const login = /^auth\/(.+)\/login$/.exec(call.path)?.[1];
     if (login !== undefined && call.method === 'POST') return this.#login(login, call.body);
     if (call.token === undefined) throw new VaultError(403, 'permission denied');
@@ -84,7 +84,7 @@ export class Namespace {
     if (call.path.startsWith('auth/')) return this.#authCall(call);
     if (call.path.startsWith('sys/')) return this.#sysCall(call);
     if (!route) throw new VaultError(404, `no handler for route "${call.path}". route entry not found.`);
-    const reply = route.engine.handle({ ...call, path: route.below, fullPath: call.path, token });
+    const reply = await route.engine.handle({ ...call, path: route.below, fullPath: call.path, token });
     if (reply.status === 204) return done;
     return {
       ...envelope({ data: reply.data, ...(reply.lease ? leaseFields(reply.lease) : {}) }),

@@ -1,6 +1,6 @@
 /** A Vault for tests: its HTTP API over what namespace.ts and engines.ts hold, strict where the real one is. */
 import { randomBytes } from 'node:crypto';
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { DatabaseEngine } from './engines.ts';
 import { VaultError } from './errors.ts';
 import { Namespace, type VaultCall } from './namespace.ts';
@@ -46,27 +46,34 @@ export const makeTestVault = (): TestVault => {
       for (const one of namespaces.values()) one.tokens.close();
     },
     handler: (req, res) => {
-      const chunks: Buffer[] = [];
-      req.on('data', (chunk: Buffer) => chunks.push(chunk));
-      req.on('end', () => {
-        const answer = (status: number, body?: object): void => {
-          res.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
-          res.end(body === undefined ? '' : JSON.stringify(body));
-        };
-        try {
-          vault.seen.push({ url: req.url ?? '', headers: req.headers });
-          if (vault.sealed) throw new VaultError(503, 'Vault is sealed');
-          const found = namespace(String(req.headers['x-vault-namespace'] ?? ''));
-          const { status, body } = found.handle(readCall(req.method, req.url, req.headers['x-vault-token'], chunks));
-          answer(status, body);
-        } catch (error) {
-          if (error instanceof VaultError) answer(error.status, { errors: error.errors });
-          else answer(500, { errors: ['internal error'] });
-        }
-      });
+      void serve(vault, namespace, req, res).catch(() => res.destroy());
     },
   };
   return vault;
+};
+
+const serve = async (
+  vault: TestVault,
+  namespace: (name: string) => Namespace,
+  req: IncomingMessage,
+  res: ServerResponse,
+): Promise<void> => {
+  const chunks: Buffer[] = [];
+  for await (const chunk of req) chunks.push(chunk as Buffer);
+  const answer = (status: number, body?: object): void => {
+    res.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
+    res.end(body === undefined ? '' : JSON.stringify(body));
+  };
+  try {
+    vault.seen.push({ url: req.url ?? '', headers: req.headers });
+    if (vault.sealed) throw new VaultError(503, 'Vault is sealed');
+    const found = namespace(String(req.headers['x-vault-namespace'] ?? ''));
+    const { status, body } = await found.handle(readCall(req.method, req.url, req.headers['x-vault-token'], chunks));
+    answer(status, body);
+  } catch (error) {
+    if (error instanceof VaultError) answer(error.status, { errors: error.errors });
+    else answer(500, { errors: ['internal error'] });
+  }
 };
 
 const readCall = (

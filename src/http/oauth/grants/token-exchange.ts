@@ -192,7 +192,7 @@ const handler = async (request: TokenRequest, { agent, issuers, guards }: Client
     throw new OAuthError('invalid_request', 'requested_token_type is not one that is issued');
   }
   if (wanted === jwt && target.kind === 'own') {
-    throw new OAuthError('invalid_request', 'the agent’s own token is not a JWT; name a connection that issues one');
+    throw new OAuthError('invalid_request', 'an agent token is not a JWT; name a connection that issues one');
   }
   const found = isOwn(edge.core.issuer, token)
     ? await ownSubject(edge.core, agent, token, target)
