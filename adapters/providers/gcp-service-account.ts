@@ -53,7 +53,9 @@ export const openGcpServiceAccountProvider = (network: Network): Provider => ({
     const whole = await impersonate(fetch, value, source, { oauthScopes, lifetimeSeconds }, context.signal);
     // It was made before now, to live so long: no clock but ours is asked.
     const endsBy = context.now() + lifetimeSeconds * 1000;
-    const token = boundary ? await downscope(fetch, value, whole.token, boundary, context.signal) : whole.token;
+    const token = boundary
+      ? await downscoped(downscope(fetch, value, whole.token, boundary, context.signal))
+      : whole.token;
     return {
       credential: {
         type: 'bearer',
@@ -67,6 +69,16 @@ export const openGcpServiceAccountProvider = (network: Network): Provider => ({
 
   revoke: async (grant) => ({ endsBy: handle.parse(grant.handle).ends_by }),
 });
+
+/** By then there is a token without a boundary, known to nobody, and nobody can end it. */
+const downscoped = async (call: Promise<string>): Promise<string> => {
+  try {
+    return await call;
+  } catch (error) {
+    if (!(error instanceof ProviderFailure)) throw error;
+    throw new ProviderFailure(error.kind, error.message, { cause: error.cause, made: true });
+  }
+};
 
 const sourceOf = (value: Settings, key: string | undefined, connection: string, grantId: string): Source => {
   const { workload_identity: identity } = value;

@@ -128,6 +128,10 @@ export const consentScopes = (value: Settings): string[] => [
   ...new Set([...oauthScopes(value, Object.keys(value.scopes)), ...value.connect_scopes]),
 ];
 
+/** Where people consent, or the client is known: for them to recognise. */
+export const hostOf = (value: Settings): string =>
+  new URL(value.authorization_endpoint ?? value.token_endpoint ?? value.issuer ?? '').host;
+
 /**
  * Every place the client's credentials and the tokens are sent to, and as which client: when one of them changes, those
  * in force must not follow.

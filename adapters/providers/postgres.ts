@@ -19,16 +19,16 @@ import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools, type Login } from './database/connection-pools.ts';
 import { retrying } from './database/retry.ts';
 import { adminSecret, hostAndPort } from './database/settings.ts';
-import { failed, mayPass, sqlState } from './postgres/failures.ts';
+import { failed, isUnusual, mayPass, sqlState } from './postgres/failures.ts';
 import { GroupKeeper, groupName, keepGroup } from './postgres/groups.ts';
 import { scramVerifier } from './postgres/scram.ts';
 import { openSession, type Session } from './postgres/session.ts';
 import { type PostgresSettings, postgresSettings, scopesNamed } from './postgres/settings.ts';
 import {
-  countSessions,
   creation,
   disown,
   dropRole,
+  end,
   findRole,
   operatorsStatements,
   prolong,
@@ -88,8 +88,8 @@ export const openPostgresProvider = (network: Network): Provider => {
         throw new ProviderFailure('refused', 'reassign_owned_to must be another role than Warder’s own');
       }
       const made = { role, grantId, verifier, expiresAt, memberOf: [...memberOf] };
-      await session.run(creation(settings, written, made, session.version));
-      if (written.length > 0) await session.run('DISCARD ALL');
+      const statements = creation(settings, written, made, session.version);
+      await (written.length > 0 ? runOperators(session, statements) : session.run(statements));
     });
     return { credential: credentialOf(settings, role, password) };
   };
@@ -105,20 +105,13 @@ export const openPostgresProvider = (network: Network): Provider => {
       'creation_statements' in scope ? (scope.revocation_statements ?? []) : [],
     );
     await withSession(await pools.of(connection, context), context.signal, async (session, login) => {
+      if (written.length === 0 && (await endsAtOnce(session, role, grant.id))) return;
       const found = (await findOurs(session, role, grant.id)) ?? (await findOurs(session, role, grant.id, true));
       if (!found) return;
-      const ended = (await session.run(shutOut(role, found.oid))).at(-1) ?? [];
-      if (ended.length > 0) {
-        const [[[left] = []] = []] = await session.run(countSessions(found.oid));
-        if (left !== '0') throw new ProviderFailure('unavailable', 'sessions of this role do not end');
-      }
+      await session.run(shutOut(role, grant.id));
       const theirs = operatorsStatements(written, role);
-      if (theirs !== undefined) {
-        await session.run(theirs);
-        await session.run('DISCARD ALL');
-      }
-      const holding = theirs === undefined ? found : await findOurs(session, role, grant.id);
-      for (const database of holding?.databases ?? []) {
+      if (theirs !== undefined) await runOperators(session, theirs);
+      for (const database of (await findOurs(session, role, grant.id))?.databases ?? []) {
         await inDatabase(session, database, settings, login, context.signal, (there) =>
           there.run(disown(role, settings.reassign_owned_to)),
         );
@@ -174,9 +167,7 @@ export const openPostgresProvider = (network: Network): Provider => {
         }
         await session.run(prolong(role, expiresAt));
         const theirs = operatorsStatements(written, role, expiresAt);
-        if (theirs === undefined) return;
-        await session.run(theirs);
-        await session.run('DISCARD ALL');
+        if (theirs !== undefined) await runOperators(session, theirs);
       });
     },
   };
@@ -187,7 +178,7 @@ const sessionPool = (network: Network, settings: PostgresSettings, login: Login)
     open: (signal) => openSession(network, settings, login, signal),
     destroy: (session) => session.destroy(),
     survives: (error, session) => !session.broken && sqlState(error) !== undefined,
-    usable: (session) => !session.broken,
+    usable: (session) => !session.broken && !session.spent,
     hold: (session, idle) => session.hold(idle),
     max: maxSessions,
     idleMs,
@@ -204,6 +195,23 @@ const scopesOf = (handle: Handle | null): string[] => {
   return Array.isArray(scopes) ? scopes.map(String) : [];
 };
 
+/** Most roles have nothing but their membership, and end in one query. @returns false when this one must be looked at */
+const endsAtOnce = async (session: Session, role: string, grantId: string): Promise<boolean> => {
+  try {
+    await session.run(end(role, grantId));
+    return true;
+  } catch (error) {
+    if (isUnusual(error)) return false;
+    throw error;
+  }
+};
+
+/** What operators wrote may change the session it runs in: nobody uses it afterwards. */
+const runOperators = async (session: Session, statements: string): Promise<void> => {
+  await session.run(statements);
+  session.spent = true;
+};
+
 /** @returns undefined when there is no such role, or when it was not made for this grant: then it is none of our business */
 const findOurs = async (
   session: Session,
@@ -212,8 +220,7 @@ const findOurs = async (
   afterTheLock = false,
 ): Promise<{ oid: string; databases: string[] } | undefined> => {
   if (afterTheLock) await session.run(roleLock(role));
-  const [rows = []] = await session.run(findRole(role));
-  const [oid, mark, databases] = rows[0] ?? [];
+  const [[oid, mark, databases] = []] = await session.ask(findRole, [role]);
   if (typeof oid !== 'string' || mark !== roleMark(grantId)) return undefined;
   const names: unknown = JSON.parse(databases ?? '[]');
   return { oid, databases: Array.isArray(names) ? names.map(String) : [] };

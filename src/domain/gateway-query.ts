@@ -1,6 +1,7 @@
 /**
- * The query of a gateway request. It goes upstream as it came and reaches no rule, but where the secret travels in a
- * parameter the agent must not bring one that the upstream could take for it.
+ * The query of a gateway request. It goes upstream as it came and reaches no rule, so it must not change what a rule
+ * decided by: the method. And where the secret travels in a parameter, the agent must not bring one that the upstream
+ * could take for it.
  */
 
 import { mentionsToken } from './tokens.ts';
@@ -32,6 +33,23 @@ export function namesParameter(query: string, name: string): boolean {
     .split(/[&;]/)
     .some((part) => readings(part).some((reading) => foldParameter(reading) === wanted));
 }
+
+/**
+ * Parameters that make a server act on another method than the one that was judged: Rack, Laravel, Symfony and
+ * WordPress (`_method`), Salesforce (`_HttpMethod`), Google (`$httpMethod`, and `$httpHeaders`, which carries any header
+ * field), and the header fields of `gateway-headers.ts` where a framework reads them out of the query, too.
+ */
+const METHOD_OVERRIDES: ReadonlySet<string> = new Set([
+  ...['_method', '_httpmethod', '$httpmethod', '$httpheaders'],
+  ...['x-http-method-override', 'x-http-method', 'x-method-override'],
+]);
+
+/** @returns whether some server would act on another method than that of the request */
+export const overridesMethod = (query: string): boolean =>
+  query
+    .slice(1)
+    .split(/[&;]/)
+    .some((part) => readings(part).some((reading) => METHOD_OVERRIDES.has(foldParameter(reading))));
 
 /** The name as written, and after each layer of decoding; an encoded `=`, `&` or `;` ends or begins a name too. */
 function readings(part: string): string[] {

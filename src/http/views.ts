@@ -158,6 +158,7 @@ export const grantView = (core: Core, grant: Grant) => {
     agent: agent?.name ?? grant.agent_id,
     connection: core.state.connections.get(grant.connection_id)?.name ?? grant.connection_id,
     scopes: grant.scopes,
+    ...(grant.subject === null ? {} : { subject: grant.subject }),
     status: shownStatus(grant, agent, core.state.fences, core.clock.now()),
     enforcement: grant.enforcement,
     issued_at: iso(grant.issued_at),

@@ -186,8 +186,8 @@ export interface LedgerReader {
     ownedAgents: string[],
     beforeFence: number | null,
   ): Promise<GrantCount>;
-  /** Intents recorded up to this entry, oldest first. */
-  intendedGrants(upToSeq: number, limit: number): Promise<model.Grant[]>;
+  /** Intents recorded up to this entry, by id from after `after`: oldest first. */
+  intendedGrants(upToSeq: number, limit: number, after?: string): Promise<model.Grant[]>;
   /**
    * Issued grants with something live upstream, by id from after `after`: what a drain walks.
    * @param endedBy only those that are not active any more, or whose time is over at this moment, without what is known

@@ -35,6 +35,17 @@ export const authenticateAgent = async (
   return authenticateAgent(core, token, () => undefined);
 };
 
+/**
+ * That a token which was alive when its request began still is: bodies take up to ten seconds to arrive, and a revocation
+ * may be acknowledged meanwhile. What is decided in the same turn of the event loop is guarded from here on.
+ * @throws Refused `revoked`, `expired` or `agent_suspended`
+ */
+export const requireStillAlive = (core: Core, token: AgentToken): void => {
+  const row = core.state.agentTokens.peek(token.id) ?? token;
+  const dead = deadAgentToken(row, core.state.agents.get(row.agent_id), core.state.fences, core.clock.now());
+  if (dead) throw new Refused(dead.code, dead.detail);
+};
+
 const requireUnbound = (row: AgentToken): undefined => {
   requireBinding(row.jkt, 'Bearer', undefined);
 };

@@ -12,6 +12,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { canonicalJson } from '../domain/canonical-json.ts';
 import type { Authorization, Connection, SealedBox } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import type { AuthorizationServer, HeldTokens, NewTokens, ServerContext } from '../ports/authorization.ts';
@@ -272,7 +273,7 @@ export class Authorizations {
       if (row?.sealed.text === sealed.text) return;
       if (row?.status !== 'connected' || row.tokens_version !== from) {
         const connection = core.state.connections.get(marked.connection_id);
-        if (connection) await this.discard(core, connection, tokens);
+        if (connection) await this.discard(core, connection, heldOf(tokens));
         throw new ProviderFailure('unavailable', 'the account was disconnected, or connected anew, at this moment');
       }
       const now = core.clock.now();
@@ -319,11 +320,11 @@ export class Authorizations {
   }
 
   /** Revokes tokens that nobody will keep. What fails is logged: they are not known to anybody. */
-  async discard(core: CoreWithSecrets, connection: Connection, tokens: NewTokens): Promise<void> {
+  async discard(core: CoreWithSecrets, connection: Connection, tokens: HeldTokens): Promise<void> {
     const signal = AbortSignal.timeout(this.#times.redemptionMs);
     try {
       const server = authorizationServerOf(core, connection);
-      await inTime(signal, server.revokeTokens(connection, heldOf(tokens), serverContext(core, connection, signal)));
+      await inTime(signal, server.revokeTokens(connection, tokens, serverContext(core, connection, signal)));
     } catch (error) {
       core.log.warn({ err: error, connection: connection.name }, 'tokens that nobody keeps could not be revoked');
     }
@@ -395,14 +396,31 @@ export const authorizationNames = (core: CoreWithSecrets, row: Pick<Authorizatio
 export const serverContext = (core: CoreWithSecrets, connection: Connection, signal: AbortSignal): ServerContext => ({
   now: () => core.clock.now(),
   signal,
-  secret: () => core.secrets.open(core.reader, core.state.connections.get(connection.id) ?? connection),
+  secret: async () => {
+    const current = core.state.connections.get(connection.id) ?? connection;
+    // A new secret does not go to the old place; the old one goes where it always went, as when tokens are discarded.
+    const secret = ({ secret_version, secret_source }: Connection): string =>
+      canonicalJson({ secret_version, secret_source });
+    const moved = canonicalJson(current.settings) !== canonicalJson(connection.settings);
+    if (current !== connection && moved && secret(current) !== secret(connection)) {
+      throw new Refused('conflict', 'this connection changed at this moment; try again');
+    }
+    return core.secrets.open(core.reader, current);
+  },
 });
 
-/** @throws Refused for a connection whose provider knows no accounts that are connected */
+const needsNone = 'no accounts are connected through this connection: it needs none';
+
+/** For accounts there are, also when the settings want none any more. @throws Refused where there never were any */
 export const authorizationServerOf = (core: CoreWithSecrets, connection: Connection): AuthorizationServer => {
   const server = core.providers.get(connection.provider)?.authorizations;
-  if (!server?.needsConsent(connection.settings)) {
-    throw new Refused('invalid_request', 'no accounts are connected through this connection: it needs none');
-  }
+  if (!server) throw new Refused('invalid_request', needsNone);
+  return server;
+};
+
+/** For accounts to be connected. @throws Refused where nobody has to consent */
+export const consentServerOf = (core: CoreWithSecrets, connection: Connection): AuthorizationServer => {
+  const server = authorizationServerOf(core, connection);
+  if (!server.needsConsent(connection.settings)) throw new Refused('invalid_request', needsNone);
   return server;
 };

@@ -41,7 +41,8 @@ export const drainPatience: DrainPatience = {
 /** Enough at once to hide an upstream's latency, few enough not to exhaust its connections, or our own. */
 const laneLimits = { perLane: 8, inAll: 128, waiting: 5_000 };
 const page = 200;
-const maxIntents = 1_000;
+/** After a round the drain rests so many times as long as it took: each clean-up wakes it, and it walks all there is. */
+const restFactor = 4;
 /**
  * A renewal that was sent to the ledger just before its grant's end may still take place; the ledger answers or refuses
  * within this time (use-grant.ts). After it the end is the end.
@@ -65,6 +66,7 @@ export class UpstreamDrain {
   /** Open revocations with nothing left to do before a time: all they wait for ends by itself. */
   readonly #waiting = new Map<string, number>();
   #round: Promise<void> | undefined;
+  #rest: NodeJS.Timeout | undefined;
   #again = false;
   /** The newest fence when a walk over everything was last complete. */
   #walkedFence = -2;
@@ -85,20 +87,27 @@ export class UpstreamDrain {
     this.wake();
   }
 
-  /** Starts a round, or another after the one that runs. */
+  /** Starts a round, or another after the one that runs and a rest. */
   wake(): void {
     if (this.#stop.signal.aborted) return;
-    if (this.#round) {
+    if (this.#round || this.#rest) {
       this.#again = true;
       return;
     }
+    this.#again = false;
+    const began = performance.now();
     this.#round = this.#look()
       .catch((error: unknown) => this.#core.log.error({ err: error }, 'a drain round failed'))
       .finally(() => {
         this.#round = undefined;
-        if (!this.#again) return;
-        this.#again = false;
-        this.wake();
+        this.#rest = setTimeout(
+          () => {
+            this.#rest = undefined;
+            if (this.#again) this.wake();
+          },
+          restFactor * (performance.now() - began),
+        );
+        this.#rest.unref();
       });
   }
 
@@ -110,6 +119,7 @@ export class UpstreamDrain {
     clearTimeout(this.#retry);
     this.#lanes.clear();
     await this.#round;
+    clearTimeout(this.#rest);
     await this.#lanes.idle();
   }
 
@@ -122,8 +132,12 @@ export class UpstreamDrain {
     const open = (await reader.openRevocations()).filter((one) => one.seq <= newestFence);
     open.sort((a, b) => a.seq - b.seq);
 
-    for (const grant of await reader.intendedGrants(newestSeq, maxIntents)) {
-      if (!state.issuing.has(grant.id)) this.#queue(grant, () => this.#undo(grant));
+    for (let after = ''; !this.#stop.signal.aborted; ) {
+      const intents = await reader.intendedGrants(newestSeq, page, after);
+      for (const grant of intents) if (!state.issuing.has(grant.id)) this.#queue(grant, () => this.#undo(grant));
+      const last = intents.at(-1);
+      if (!last || intents.length < page) break;
+      after = last.id;
     }
 
     const pending = new Map<string, number>();

@@ -3,7 +3,7 @@
  * died. A call is recorded before a byte goes upstream, and again when it is over.
  */
 
-import { namesParameter } from '../domain/gateway-query.ts';
+import { namesParameter, overridesMethod } from '../domain/gateway-query.ts';
 import { type CompiledRule, compileRule, matches } from '../domain/gateway-rules.ts';
 import { type Dead, deadGrant, grantFacts } from '../domain/liveness.ts';
 import type { Agent, Connection, Grant } from '../domain/model.ts';
@@ -175,6 +175,9 @@ export class GatewayCalls {
       throw new Refused('scope_not_allowed', `no rule of the granted scopes allows ${request.method} on this path`, {
         scopes: sufficientScopes(prepared.rules, request),
       });
+    }
+    if (overridesMethod(request.query)) {
+      throw new Refused('invalid_request', 'the query names another method than that of the request; leave it out');
     }
     const given = this.#injection(connection, grant.subject, prepared);
     const injection = given instanceof Promise ? await given : given;

@@ -169,4 +169,4 @@ const keyOf = (connection: Connection, subject: string | null): string => JSON.s
 /** What a token of client credentials rests on: new settings or a new secret ask for a new one. */
 const generationOf = (connection: Connection): string => `${connection.version}`;
 
-const leadOf = (lifeMs: number): number => Math.min(leadMs, lifeMs / 5);
+const leadOf = (lifeMs: number): number => Math.max(0, Math.min(leadMs, lifeMs / 5));

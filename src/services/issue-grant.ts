@@ -162,7 +162,8 @@ const attemptIssue = async (
     const minting = provider.mint(asked, plan, handed.context);
     minted = await (intended ? inTime(handed.context.signal, minting) : minting);
   } catch (error) {
-    if (intended) await undo('minting failed', handed.handle(), wentSilent(error));
+    // Whatever was journalled is recorded: nothing knows a better handle than that.
+    if (intended) await undo('minting failed', null, wentSilent(error));
     throw refusalOfProvider(error);
   }
   const { credential, digest } = finish(core, grant, connection, minted);
@@ -209,7 +210,8 @@ const attemptIssue = async (
   }
 
   // 7. Deliver. The entry is durable; only now does the credential leave.
-  return { grant: { ...settled, seq: result.seq }, connection, credential };
+  const told = settled.jkt === null ? credential : { ...credential, token_type: 'DPoP' };
+  return { grant: { ...settled, seq: result.seq }, connection, credential: told };
 };
 
 /** The upstream may have heard, and may yet do it: anything but a clear no. */

@@ -157,9 +157,8 @@ export class Keyring {
         // Rows that were read before a rotation, and heard of after it, do not bring the old key back.
         if (row.state === 'current') this.#current = Math.max(this.#current, row.number);
       }
-      // A migration whose commit nobody saw succeed took place after all: its rows say where the keys are.
-      const named = wanted.find((row) => row.number === this.#current);
-      if (migrations === this.#migrations) this.#kms = this.#services.get(named?.kms ?? '') ?? this.#kms;
+      const current = wanted.find((row) => row.number === this.#current);
+      if (current && migrations === this.#migrations) this.follow(current);
       this.#confirmedAt = askedAt;
     } catch (error) {
       // What a service says that the keys have left meanwhile is no matter.
@@ -231,6 +230,11 @@ export class Keyring {
       if (before) this.#services.set(kms.name, before);
       else this.#services.delete(kms.name);
     };
+  }
+
+  /** A migration whose commit nobody saw succeed may have taken place after all: the current key's row says where it is. */
+  follow(current: KeyEncryptionKey): void {
+    this.#kms = this.#services.get(current.kms) ?? this.#kms;
   }
 
   /** The rows name this service: it wraps what is new, and it confirms. */

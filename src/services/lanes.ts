@@ -50,20 +50,20 @@ export class Lanes {
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
-  /** Starts what may start, one of each lane in turn, so that a long lane does not keep the others waiting. */
+  /** Starts what may start; the lane with the least running is next, so that many slow ones leave room for a quick one. */
   #pump(): void {
-    for (let started = true; started; ) {
-      started = false;
+    while (this.#running < this.#limits.inAll) {
+      let next: Lane | undefined;
       for (const lane of this.#lanes.values()) {
-        if (this.#running >= this.#limits.inAll) return;
-        if (lane.running >= this.#limits.perLane) continue;
-        const task = lane.waiting.shift();
-        if (!task) continue;
-        started = true;
-        lane.running += 1;
-        this.#running += 1;
-        void task().finally(() => this.#ended(lane));
+        const may = lane.waiting.length > 0 && lane.running < this.#limits.perLane;
+        if (may && (!next || lane.running < next.running)) next = lane;
       }
+      const task = next?.waiting.shift();
+      if (!next || !task) return;
+      const lane = next;
+      lane.running += 1;
+      this.#running += 1;
+      void task().finally(() => this.#ended(lane));
     }
   }
 

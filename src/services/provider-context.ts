@@ -1,4 +1,5 @@
 /** What a provider is handed when it mints or revokes: time, a deadline, the secret, and ways to be crash-safe. */
+import { canonicalJson } from '../domain/canonical-json.ts';
 import type { Connection, Grant, SealedBox } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { SecretText } from '../domain/secret-text.ts';
@@ -23,9 +24,7 @@ export type CoreWithSecrets = Core & { secrets: OpenedSecrets; authorizations: A
 
 export interface HandedContext {
   context: ProviderContext;
-  /** The stored handle in force: the grant's own, or the one journalled since. */
-  handle(): Handle | null;
-  /** The stored handle with what minting answered. @throws Refused `sealed` when it keeps something */
+  /** The stored handle in force, or the better one that minting answered. @throws Refused `sealed` when it keeps something */
   handleWith(minted: Minted): Handle | null;
 }
 
@@ -84,7 +83,15 @@ export const providerContext = (
       signal ??= AbortSignal.any([AbortSignal.timeout(providerTimeoutMs), ...(stop ? [stop] : [])]);
       return signal;
     },
-    secret: () => core.secrets.open(core.reader, row()),
+    secret: async () => {
+      const current = row();
+      // They say where the secret goes. Who changes both at this moment must not have the new one sent to the old place.
+      const same = (): boolean => canonicalJson(current.settings) === canonicalJson(connection.settings);
+      if (current.settings !== connection.settings && !same()) {
+        throw new Refused('conflict', 'the settings of this connection changed at this moment; try again');
+      }
+      return core.secrets.open(core.reader, current);
+    },
     journal: async (better, keep) => {
       const next = stored(core, grant.id, better, keep, handle);
       await commitOrConflict(
@@ -141,7 +148,6 @@ export const providerContext = (
   };
   return {
     context,
-    handle: () => handle,
     handleWith: (minted) => {
       const own = minted.handle ?? handle;
       if (own === null) {

@@ -37,6 +37,7 @@ const maxPrevious = 8;
 export const rotateKek = async (core: Core, caller: Caller): Promise<KeyEncryptionKey> => {
   core.keyring.requireUnsealed();
   const old = currentKek(core);
+  core.keyring.follow(old);
   if (core.state.keyEncryptionKeys.all().filter(({ state }) => state === 'previous').length >= maxPrevious) {
     throw new Refused('conflict', 'earlier rotations have not ended: their keys are not retired yet');
   }
@@ -78,8 +79,8 @@ export interface RewrapPace {
   /** Boxes in one changeset. */
   boxes: number;
   /**
-   * A key is retired no sooner than so long after the next one came: what was sealed just before that is committed by
-   * then. The longest way from sealing to commit is a token that is kept trying to be saved, some seconds.
+   * A key is retired when nothing was found under it for so long: who holds a box that was sealed or read before it was
+   * moved has committed it by then. The longest way there is a token that is kept trying to be saved, some seconds.
    */
   graceMs: number;
 }
@@ -97,6 +98,8 @@ export class Rewrapping {
   #unhear = (): void => undefined;
   /** Boxes that did not open, each said once. */
   readonly #broken = new Set<string>();
+  /** Since when nothing was found under a key, by its number and the monotonic clock. */
+  readonly #unusedSince = new Map<number, number>();
 
   constructor(core: Core, pace: RewrapPace = rewrapPace) {
     this.#core = core;
@@ -150,12 +153,16 @@ export class Rewrapping {
     // Committed by another process, and not unwrapped here yet: what is sealed now would have to be moved again.
     if (this.#core.keyring.lacks([current])) return;
     for (const table of sealedTables) await this.#walk(table, current.number);
-    if (this.#over || this.#core.clock.now() - current.created_at < this.#pace.graceMs) return;
+    if (this.#over) return;
     const used = new Set((await this.#core.reader.sealedBoxes()).map(({ kek }) => kek));
-    const idle = this.#core.state.keyEncryptionKeys
-      .all()
-      .filter((row) => row.state === 'previous' && !used.has(row.number));
-    for (const row of idle) await this.#retire(row);
+    for (const row of this.#core.state.keyEncryptionKeys.all()) {
+      if (row.state !== 'previous') continue;
+      const now = performance.now();
+      const since = this.#unusedSince.get(row.number) ?? now;
+      if (used.has(row.number)) this.#unusedSince.delete(row.number);
+      else if (now - since >= this.#pace.graceMs) await this.#retire(row);
+      else this.#unusedSince.set(row.number, since);
+    }
   }
 
   async #walk(table: SealedRow['table'], kek: number): Promise<void> {

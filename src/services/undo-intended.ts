@@ -52,15 +52,16 @@ export const revokeUpstream = async (
 
 /**
  * What became of an intent: `aborted` when it is gone upstream, `unrevocable` when the upstream failed to the last try.
- * A grant that is no longer intended is left alone.
- * @param outcome `mayAppear`: the upstream went silent and may still do what it was asked, so the drain looks there once
- * more; `endsBy`: what it may have made cannot be taken back and ends by itself
+ * A grant that is no longer intended is left alone, and one whose handle was journalled meanwhile: the drain has it next.
+ * @param outcome `better`: the grant's handle is a newer one than the recorded; `mayAppear`: the upstream went silent and
+ * may still do what it was asked, so the drain looks there once more; `endsBy`: what it may have made cannot be taken back
+ * and ends by itself
  */
 export const recordUndone = async (
   core: CoreWithSecrets,
   grant: Grant,
   caller: Caller,
-  outcome: { why: string; failure?: string; mayAppear?: boolean; endsBy?: number },
+  outcome: { why: string; better?: boolean; failure?: string; mayAppear?: boolean; endsBy?: number },
 ): Promise<void> => {
   const { why, failure, endsBy } = outcome;
   const status = failure === undefined ? 'aborted' : 'unrevocable';
@@ -78,7 +79,7 @@ export const recordUndone = async (
           handle: upstream === 'live' ? handle : withoutBox(handle),
           version: grant.version + 1,
         },
-        from: { status: 'intended' },
+        from: { status: 'intended', ...(outcome.better ? {} : { handle: grant.handle }) },
       },
     ],
     audit: [
@@ -132,11 +133,12 @@ export const undoIntended = async (
   if (found?.status !== 'intended') return;
   const grant = undo.handle ? { ...found, handle: undo.handle } : found;
   const revoked = await revokeUpstream(core, grant, caller, { connection: undo.connection });
-  const isBetter = canonicalJson(grant.handle) !== canonicalJson(found.handle);
-  if (isBetter && (revoked.how === 'failed' || revoked.how === 'later')) await rememberHandle(core, grant, caller);
-  if (revoked.how === 'gone') await recordUndone(core, grant, caller, undo);
+  const better = canonicalJson(grant.handle) !== canonicalJson(found.handle);
+  if (better && (revoked.how === 'failed' || revoked.how === 'later')) await rememberHandle(core, grant, caller);
+  const { why, mayAppear } = undo;
+  if (revoked.how === 'gone') await recordUndone(core, grant, caller, { why, better, mayAppear: mayAppear === true });
   if (revoked.how !== 'lives_on') return;
   // A provider that knows nothing better says until when something may live; a clear no says that nothing was made.
-  const made = undo.mayAppear !== false ? { endsBy: revoked.endsBy } : {};
-  await recordUndone(core, grant, caller, { why: undo.why, ...made });
+  const made = mayAppear === false ? {} : { endsBy: revoked.endsBy };
+  await recordUndone(core, grant, caller, { why, better, ...made });
 };

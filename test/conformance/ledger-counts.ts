@@ -16,6 +16,7 @@ const grants = fc.record({
   provider: fc.constantFrom('pro_a', 'pro_b'),
   owner: fc.constantFrom(...owners),
   subject: fc.constantFrom('sub_a', null),
+  issuers: fc.constantFrom<string[]>([], ['iss_a'], ['iss_b', 'iss_a']),
   entitlement_id: fc.constantFrom('ent_a', 'ent_b'),
   // Most are alive, so that most of what is counted depends on the fences.
   status: fc.oneof(
@@ -38,6 +39,7 @@ const named = fc.record(
     provider: fc.constantFrom('pro_a', 'pro_b'),
     owner: fc.constantFrom(...owners),
     subject: fc.constantFrom('sub_a', 'sub_b'),
+    issuer: fc.constantFrom('iss_a', 'iss_b'),
     entitlement: fc.constantFrom('ent_a', 'ent_b'),
     grant: fc.nat(10),
   },
@@ -80,6 +82,7 @@ const matches = (selector: Selector, grant: Grant, owners: (string | undefined)[
     (selector.provider === undefined || selector.provider === grant.provider) &&
     (selector.owner === undefined || owners.includes(selector.owner)) &&
     (selector.subject === undefined || selector.subject === grant.subject) &&
+    (selector.issuer === undefined || grant.issuers.includes(selector.issuer)) &&
     (selector.entitlement === undefined || selector.entitlement === grant.entitlement_id) &&
     (selector.grant === undefined || selector.grant === grant.id));
 

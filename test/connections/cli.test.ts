@@ -1,6 +1,8 @@
 /** `warder connection connect`, `accounts` and `disconnect`, as somebody at a terminal meets them. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Ended, warder } from '../cli/real-warder.ts';
 import { removeTemporaryDirs, temporaryDir } from '../support/broker.ts';
@@ -77,6 +79,44 @@ test('connecting prints a link, waits, and says who was connected; show, list, a
   const none = await run('disconnect', 'svc', '--all');
   expect([none.code, none.err]).toEqual([1, expect.stringContaining('no such account is connected')]);
 }, 90_000);
+
+test('what the page about the provider does, from a file of settings to a call, works', async () => {
+  const settings = {
+    issuer: rig.server.url,
+    client_id: 'warder',
+    narrowing: 'gateway',
+    base_url: rig.server.url,
+    scopes: { 'contacts:read': { oauth_scopes: ['read'], rules: [{ methods: ['GET'], path: '/api/**' }] } },
+    connect_scopes: ['openid', 'offline_access'],
+    allow_private_network: true,
+  };
+  writeFileSync(join(cwd, 'crm.yaml'), JSON.stringify(settings));
+  const added = await warder(
+    [
+      'connection',
+      'add',
+      'crm',
+      '--provider',
+      'oauth2',
+      '--settings',
+      'crm.yaml',
+      '--secret',
+      'client_secret=env:CRM_CLIENT_SECRET',
+    ],
+    { cwd, env: { ...env(), CRM_CLIENT_SECRET: rig.server.client.secret } },
+  );
+  expect([added.code, added.err]).toEqual([0, expect.stringContaining('warder connection connect crm')]);
+  expect((await connecting('crm')).code).toBe(0);
+  const rule = ['entitlement', 'add', '--agent', 'worker', '--connection', 'crm', '--scope', 'contacts:read'];
+  expect((await warder(rule, { cwd, env: env() })).code).toBe(0);
+  const { body } = await rig.broker.grant(rig.token, {
+    connection: 'crm',
+    scopes: ['contacts:read'],
+    ttl_seconds: 300,
+  });
+  expect(body['grant']).toMatchObject({ enforcement: 'gateway' });
+  expect(await rig.call(body['credential'] as Record<string, unknown>)).toBe(200);
+}, 60_000);
 
 test('a person who says no, and options that cannot be, end with the code that says so', async () => {
   const only = await run('connect', 'svc', '--no-wait');

@@ -96,8 +96,16 @@ describe('a person who opens the link and consents', () => {
 
   test('who has connected before gets new tokens, and the account stays one', async () => {
     await rig.connect();
+    const first = (await rig.server.refreshTokens()).map(({ id }) => id);
+    await rig.connect();
+    // Of the same account: some servers would take the new tokens along.
+    expect((await rig.server.refreshTokens()).map(({ id }) => id)).toEqual(expect.arrayContaining(first));
+    const both = (await rig.server.refreshTokens()).map(({ id }) => id);
     await rig.server.set({ account: 'eve@example.com' });
     await rig.connect();
+    const after = (await rig.server.refreshTokens()).map(({ id }) => id);
+    expect(after.filter((id) => !both.includes(id))).toHaveLength(1);
+    expect(both.filter((id) => !after.includes(id))).toHaveLength(1);
     expect(await rig.accounts()).toMatchObject([{ account: 'eve@example.com', status: 'connected' }]);
   });
 
@@ -362,6 +370,17 @@ test('disconnecting ends the grants, revokes the tokens at the server and forget
   expect(await rig.accounts()).toEqual([]);
   expect((await rig.server.refreshTokens()).length).toBeLessThan(before);
   expect((await rig.broker.admin('DELETE', path)).status).toBe(404);
+});
+
+test('accounts can be disconnected also when the settings want none any more', async () => {
+  await rig.connect();
+  const patch = (more: object) =>
+    rig.broker.admin('PATCH', '/connections/svc', { settings: oauthSettings(rig.server, more) });
+  expect((await patch({ grant: 'client_credentials' })).status).toBe(200);
+  const [account] = await rig.accounts();
+  const gone = await rig.broker.admin('DELETE', `/connections/svc/authorizations/${account?.['id']}`);
+  expect([gone.status, gone.body]).toEqual([200, { revoked: true }]);
+  expect((await patch({ connect_scopes: ['openid'] })).status).toBe(200);
 });
 
 test('settings cannot send the tokens of connected accounts elsewhere, not even with a new secret', async () => {

@@ -1,7 +1,8 @@
 /** Access tokens at the gateway: renewed before they end, one account a user, and a dead account says so everywhere. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { finishFlow, openLink, startFlow } from '../../src/services/connect-flow.ts';
+import { openLink, startFlow } from '../../src/services/connect-flow.ts';
 import { disconnect } from '../../src/services/disconnect.ts';
+import { finishFlow } from '../../src/services/finish-flow.ts';
 import { GatewayCalls } from '../../src/services/gateway-calls.ts';
 import { GatewayCredentials } from '../../src/services/gateway-credentials.ts';
 import { issueGrant } from '../../src/services/issue-grant.ts';

@@ -4,7 +4,8 @@
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Changeset } from '../../src/ports/ledger.ts';
-import { finishFlow, openLink, startFlow } from '../../src/services/connect-flow.ts';
+import { openLink, startFlow } from '../../src/services/connect-flow.ts';
+import { finishFlow } from '../../src/services/finish-flow.ts';
 import { createAgent } from '../../src/services/manage-agents.ts';
 import { createConnection } from '../../src/services/manage-connections.ts';
 import { createEntitlement } from '../../src/services/manage-entitlements.ts';

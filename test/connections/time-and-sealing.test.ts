@@ -1,6 +1,7 @@
 /** Flows whose time is over, and a broker that seals at the worst moment. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { finishFlow, offeredFlow, openLink, startFlow } from '../../src/services/connect-flow.ts';
+import { offeredFlow, openLink, startFlow } from '../../src/services/connect-flow.ts';
+import { finishFlow } from '../../src/services/finish-flow.ts';
 import { createConnection } from '../../src/services/manage-connections.ts';
 import { caller, refusalOf } from '../services/manage.ts';
 import { removeTemporaryDirs } from '../support/broker.ts';

@@ -132,6 +132,29 @@ describe('the path and query', () => {
     }
     expect(seen).toEqual([]);
   });
+
+  test.each([
+    ...[
+      '_method=DELETE',
+      'a=b&_method=delete',
+      '_METHOD=PUT',
+      '%5Fmethod=DELETE',
+      '_method%3DDELETE',
+      '_method[]=DELETE',
+    ],
+    ...['$httpMethod=DELETE', '%24httpMethod=POST', '%2524httpMethod=POST', 'a=b;$httpmethod=DELETE'],
+    ...['$httpHeaders=X-HTTP-Method-Override:DELETE', '_HttpMethod=PATCH', 'X-HTTP-Method-Override=DELETE'],
+  ])('a query that names another method, ?%s, is refused and does not go up', async (query) => {
+    const reply = await access.use(`/x?${query}`);
+    expect([reply.status, reply.headers['warder-error']]).toEqual([400, 'invalid_request']);
+    expect(seen).toEqual([]);
+  });
+
+  test('a query that only sounds like it goes up', async () => {
+    for (const query of ['method=DELETE', 'httpMethod=x', 'q=_method', 'payment_method=card', 'q=a=_method']) {
+      expect([query, (await access.use(`/x?${query}`)).status]).toEqual([query, 200]);
+    }
+  });
 });
 
 describe('the headers', () => {

@@ -187,6 +187,7 @@ const examples = (): Record<string, Record<string, unknown>> => {
     'PATCH /issuers/:name': { ...withoutAddress, jwks, status: 'suspended' },
     'POST /connections': { name: 'new-one', provider: 'api-key', owner: 'a@x', settings, secret: { value: 'sk_new' } },
     'PATCH /connections/:name': { owner: 'b@x', settings, status: 'suspended' },
+    'POST /connections/:name/connect': { subject: 'corp:ann', expires_in_seconds: 600 },
     'PUT /connections/:name/secret': { value: 'sk_other_0123456789' },
     'POST /entitlements': { agent: 'reporter', connection: 'stripe', scopes: ['read'], ...limits },
     'PATCH /entitlements/:id': { scopes: ['read'], ...limits },

@@ -1,6 +1,7 @@
 /** Bad assertions of workloads, bad subject and actor tokens, bad proofs of possession: all refused, in the same words. */
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
 import { badForeignTokens, badProofs, type GoodToken } from '../corpora/signed-tokens.ts';
 import { type BadToken, compact } from '../corpora/tokens.ts';
 import type { Answer, Broker } from '../support/broker.ts';
@@ -229,6 +230,73 @@ describe('a bad token', () => {
       expect(upstream.requests).toHaveLength(before);
       must(await ask(proofOf(key, 'GET', url, token)), 200);
     });
+  });
+
+  test('and any mixture of parameters is answered as RFC 6749 says, never with a failure of the broker', async () => {
+    const urn = 'urn:ietf:params:oauth:';
+    const own = await broker.agentToken(agent);
+    const values = [
+      ...[
+        '',
+        ' ',
+        'x',
+        '\0',
+        '\ud83d',
+        '{}',
+        '[]',
+        'null',
+        '-1',
+        own,
+        own.slice(0, 40),
+        'wdr_at_',
+        'eyJ',
+        'eyJ.eyJ.eyJ',
+        '..',
+        '%00',
+      ],
+      ...['client_credentials', `${urn}grant-type:jwt-bearer`, `${urn}grant-type:token-exchange`],
+      ...['id_token', 'jwt', 'access_token', 'refresh_token'].map(tokenType),
+      ...['helper', 'pod', 'corp', 'echo', 'all', `${broker.url}/v1`, `${broker.url}/connections/echo`, '__proto__'],
+      '[{"type":"warder_connection","connection":"echo","scopes":["all"]}]',
+      '[{"type":"warder_connection"}]',
+    ];
+    const names = [
+      ...['grant_type', 'assertion', 'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type'],
+      ...[
+        'requested_token_type',
+        'audience',
+        'resource',
+        'scope',
+        'authorization_details',
+        'client_id',
+        'client_secret',
+      ],
+      ...['client_assertion', 'client_assertion_type'],
+    ];
+    const grantType = fc.constantFrom(
+      ...values.filter((value) => value.includes('grant-type') || value.startsWith('client_')),
+    );
+    const form = fc.record(Object.fromEntries(names.map((name) => [name, fc.constantFrom(...values)])), {
+      requiredKeys: [],
+    });
+    const forms = fc.sample(
+      fc.tuple(form, fc.option(grantType), fc.boolean(), fc.option(fc.constantFrom(...values.filter(fitsInHeader)))),
+      400,
+    );
+    const answers = await eachOf(forms, ([fields, grant, authenticates, proof]) =>
+      post(
+        `${broker.url}/token`,
+        { ...(fields as Record<string, string>), ...(grant === null ? {} : { grant_type: grant }) },
+        { ...(authenticates ? as() : {}), ...(proof === null ? {} : { dpop: proof }) },
+      ),
+    );
+    const wrong = answers.flatMap(({ status, body, text }, index) => {
+      const error = String(body['error']);
+      const fine = status === 200 ? 'access_token' in body : [400, 401].includes(status) && /^[a-z_]+$/.test(error);
+      const plain = status === 200 || /^[\x20\x21\x23-\x5b\x5d-\x7e]+$/.test(String(body['error_description']));
+      return fine && plain ? [] : [`${JSON.stringify(forms[index])}: ${status} ${text}`];
+    });
+    expect(wrong).toEqual([]);
   });
 
   test('never leads the broker to an address in its header, and is no trouble', () => {

@@ -183,7 +183,9 @@ describe('a token bound to a key', () => {
         body: JSON.stringify({ connection, scopes: [scope] }),
         proof: good('/v1/grants', token, 'POST'),
       });
-    const gateway = grantTokenIn(await request('echo', 'all'));
+    const granted = await request('echo', 'all');
+    const gateway = grantTokenIn(granted);
+    expect(granted.body['credential']).toMatchObject({ type: 'gateway', token_type: 'DPoP' });
     expect((await call('/gateway/echo/x', gateway, { scheme: 'Bearer' })).status).toBe(401);
     must(await call('/gateway/echo/x', gateway, { proof: good('/gateway/echo/x', gateway) }), 200);
     const jwt = grantTokenIn(await request('orders', 'read'));

@@ -99,6 +99,7 @@ describe('token exchange', () => {
     ]);
     expect((await broker.grant(token, { connection: 'private', scopes: ['read'] })).body['code']).toBe('not_entitled');
     const granted = must(await broker.grant(token, { connection: 'orders', scopes: ['read'] }), 201);
+    expect(granted.body['grant']).toMatchObject({ subject: 'corp:sam' });
     const claims = decodeJwt(grantTokenIn(granted));
     expect(claims).toMatchObject({ sub: 'corp:sam', act: { sub: 'helper' }, client_id: 'helper' });
   });

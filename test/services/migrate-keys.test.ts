@@ -5,6 +5,7 @@ import { canonicalJson } from '../../src/domain/canonical-json.ts';
 import type { KeyServiceName } from '../../src/domain/key-service-name.ts';
 import type { Connection } from '../../src/domain/model.ts';
 import { type KeyService, KmsRefused, KmsUnavailable } from '../../src/ports/kms.ts';
+import { LedgerUnavailable } from '../../src/ports/ledger.ts';
 import type { Caller } from '../../src/services/core.ts';
 import { Keyring } from '../../src/services/keyring.ts';
 import { createConnection } from '../../src/services/manage-connections.ts';
@@ -166,6 +167,20 @@ describe('a migration', () => {
     core.keyring.seal('test');
     expect((await core.keyring.unseal(rows())).sealed).toBe(false);
     expect(await secretWith(core.keyring)).toBe('sk_one_0123456789');
+  });
+
+  test('whose commit nobody saw succeed is followed by the next rotation, so that one service opens all keys', async () => {
+    const { commit } = core.ledger;
+    core.ledger.commit = async (changeset) => {
+      await commit.call(core.ledger, changeset);
+      throw new LedgerUnavailable('nobody knows');
+    };
+    await expect(migrate()).rejects.toMatchObject({ refusal: { code: 'ledger_unavailable' } });
+    core.ledger.commit = commit;
+    await rotateKek(core, caller);
+    expect(new Set(rows().map(({ kms }) => kms))).toEqual(new Set([remote.name]));
+    const next = new Keyring(remote, core.clock, Number.POSITIVE_INFINITY);
+    expect(await next.unseal(rows())).toEqual({ sealed: false });
   });
 
   test('is not undone by what the old service says of a question that was asked before it', async () => {

@@ -213,6 +213,22 @@ describe('a rotation', () => {
     await eventually('then it goes', states, (found) => found[1] === 'retired');
   });
 
+  test('of long ago, whose boxes are moved only now, still waits for who holds one of them as it was', async () => {
+    const connection = await connect('one', 'sk_one_0123456789');
+    const held = (await core.reader.secret(connection.id, 1)) as SecretVersion;
+    await rotateKek(core, caller);
+    await pause(600);
+    startRewrapping(500);
+    await moved(2);
+    await pause(100);
+    await write({ write: 'update', table: 'secrets', id: held.id, set: { sealed: held.sealed } });
+    await eventually('it is moved again', boxesUnder, (boxes) => boxes[1] === undefined);
+    await eventually('then the old key goes', states, (found) => found[1] === 'retired');
+    core.keyring.seal('test');
+    await core.keyring.unseal(core.state.keyEncryptionKeys.all());
+    expect(await secretOf(connection)).toBe('sk_one_0123456789');
+  });
+
   test('is not undone by rows that were read before it', async () => {
     const stale = core.state.keyEncryptionKeys.all();
     await rotateKek(core, caller);

@@ -1,6 +1,7 @@
 /** What went wrong at a PostgreSQL, as agents and logs may hear of it: the code, never the server's words. */
 import { Refused } from '../../../src/domain/refusals.ts';
 import { ProviderFailure } from '../../../src/ports/provider.ts';
+import { divisionByZero } from './statements.ts';
 
 /** The five characters of an error the server sent; undefined for everything else. */
 export const sqlState = (error: unknown): string | undefined => {
@@ -26,6 +27,10 @@ const passing = new Set([
 
 export const mayPass = (error: unknown): boolean => passing.has(sqlState(error) ?? '');
 
+/** The role is gone, is not ours, has sessions that do not end, or has things: what is so, must be looked at. */
+const unusual = new Set([divisionByZero, '42704', '2BP01']);
+export const isUnusual = (error: unknown): boolean => unusual.has(sqlState(error) ?? '');
+
 /** Classes of errors that say something about the server's state and not about what it was asked. */
 const unavailable = /^(?:08|53|57P|58|XX|40|55)/;
 
@@ -38,6 +43,9 @@ export const failed = (error: unknown, signal: AbortSignal): never => {
     throw new ProviderFailure('unavailable', 'the database cannot be reached', { cause: nameless(error) });
   }
   const cause = new Error(`SQLSTATE ${code}`);
+  if (code === divisionByZero) {
+    throw new ProviderFailure('unavailable', 'sessions of this role do not end', { cause });
+  }
   if (code === '57014') throw new ProviderFailure('timeout', 'the database did not answer in time', { cause });
   if (unavailable.test(code)) throw new ProviderFailure('unavailable', 'the database is in trouble', { cause });
   if (code.startsWith('28')) throw new ProviderFailure('refused', 'the database refused Warder’s login', { cause });

@@ -13,6 +13,8 @@ import type { PostgresSettings } from './settings.ts';
 export interface Session {
   /** Set when the connection is over, whoever ended it. */
   broken: boolean;
+  /** Set by who used it last, when nobody else should. */
+  spent: boolean;
   /** The major version: 18. */
   version: number;
   /**
@@ -20,6 +22,8 @@ export interface Session {
    * @returns the rows of each statement, as text
    */
   run(text: string): Promise<(string | null)[][][]>;
+  /** Runs one statement that is prepared at its first use. @returns its rows, as text */
+  ask(statement: { name: string; text: string }, values: readonly string[]): Promise<(string | null)[][]>;
   /** Lets the process end although this session is open. */
   hold(idle: boolean): void;
   destroy(): void;
@@ -105,6 +109,7 @@ export const openSession = async (
     });
     const session: Session = {
       broken: false,
+      spent: false,
       version: 0,
       run: async (text) => {
         let answered: unknown;
@@ -117,6 +122,10 @@ export const openSession = async (
         }
         const results: unknown[] = Array.isArray(answered) ? answered : [answered];
         return results.map((result) => (result as { rows: (string | null)[][] }).rows);
+      },
+      ask: async (statement, values) => {
+        const asked = client.query({ ...statement, values: [...values], rowMode: 'array', types: textual });
+        return (await whileOpen(stream, asked)).rows;
       },
       hold: (idle) => void (idle ? socket.unref() : socket.ref()),
       destroy: () => {

@@ -86,33 +86,49 @@ export const creation = (
   ]);
 };
 
-/** What the view pg_stat_activity is made from, without what it is joined with. */
-const sessions = 'pg_stat_get_activity(NULL)';
+/**
+ * Of the role $1 one row when there is one: oid, comment, and the names of the databases that hold something of it.
+ * Prepared, because it is asked at every end, and planning it takes longer than running it.
+ */
+export const findRole = {
+  name: 'warder_find_role',
+  text: `SELECT r.oid, c.description,
+      (SELECT json_agg(DISTINCT COALESCE(b.datname, current_database()))
+       FROM pg_shdepend d LEFT JOIN pg_database b ON b.oid = d.dbid
+       WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid)
+    FROM pg_roles r LEFT JOIN pg_shdescription c ON c.objoid = r.oid AND c.classoid = 'pg_authid'::regclass
+    WHERE r.rolname = $1`,
+};
 
-/** One row, when there is such a role: oid, its comment, and the databases (oid, name) that hold something of it. */
-export const findRole = (role: string): string =>
-  `SELECT r.oid, shobj_description(r.oid, 'pg_authid'), ` +
-  `(SELECT json_agg(DISTINCT COALESCE(b.datname, current_database())) FROM pg_shdepend d LEFT JOIN pg_database b ON b.oid = d.dbid ` +
-  `WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid) ` +
-  `FROM pg_roles r WHERE r.rolname = ${quoted(role)}`;
+/** How statements below fail that divide by what must not be zero. */
+export const divisionByZero = '22012';
 
 /**
- * Lets nobody in any more, then ends who is in, waiting for each end for two seconds. The last rows are those that were
- * in. Two transactions: a role that is shut out and not yet committed is open to everybody else. The first is not worth
- * a sync of its own: that of the transaction which drops the role syncs it too.
+ * Lets nobody in any more, then ends who is in, waiting for each end for two seconds. A division fails when the role is
+ * not of this grant, and before anything was done; another while somebody is left.
+ *
+ * Two transactions: a role that is shut out and not yet committed is open to everybody else. The first is not worth a
+ * sync of its own: that of the transaction which drops the role syncs it too.
  */
-export const shutOut = (role: string, oid: string): string =>
-  batch([
+const shutOutParts = (role: string, grantId: string): string[] => {
+  const oid = `${quoted(named(role))}::regrole`;
+  // What the view pg_stat_activity is made from, without what it is joined with.
+  const theirs = `FROM pg_stat_get_activity(NULL) WHERE usesysid = ${oid}`;
+  return [
     'BEGIN',
     'SET LOCAL synchronous_commit TO off',
+    `SELECT 1 / count(*) FROM pg_shdescription WHERE objoid = ${oid} AND classoid = 'pg_authid'::regclass ` +
+      `AND description = ${quoted(roleMark(grantId))}`,
     `ALTER ROLE ${named(role)} NOLOGIN`,
     'COMMIT',
-    `SELECT pg_terminate_backend(pid, 2000) FROM ${sessions} WHERE usesysid = ${quoted(oid)}::oid`,
-  ]);
-
-/** One row: how many sessions a role has. */
-export const countSessions = (oid: string): string =>
-  `SELECT count(*) FROM ${sessions} WHERE usesysid = ${quoted(oid)}::oid`;
+    `SELECT pg_terminate_backend(pid, 2000) ${theirs}`,
+    'SELECT pg_stat_clear_snapshot()',
+    `SELECT 1 / (count(*) = 0)::int ${theirs}`,
+  ];
+};
+export const shutOut = (role: string, grantId: string): string => batch(shutOutParts(role, grantId));
+/** The whole end of a role that owns nothing and holds no rights of its own: in one round trip. */
+export const end = (role: string, grantId: string): string => batch([...shutOutParts(role, grantId), dropRole(role)]);
 
 /** Revokes what was granted to a role in this database, and passes on or drops what it made there. */
 export const disown = (role: string, reassignTo: string | undefined): string =>

@@ -251,7 +251,7 @@ export const makeReader = (db: Database.Database): DirectReader => {
       },
     ),
 
-    intendedGrants: (upToSeq, limit) =>
+    intendedGrants: (upToSeq, limit, after = '') =>
       all(
         'grants',
         compiler
@@ -259,6 +259,7 @@ export const makeReader = (db: Database.Database): DirectReader => {
           .selectAll()
           .where('status', '=', sql.lit('intended'))
           .where('seq', '<=', upToSeq)
+          .where('id', '>', after)
           .orderBy('id')
           .limit(limit)
           .compile(),

@@ -88,8 +88,12 @@ const secretVersion =
 /** A connection that is active and whose account is dead is not well. */
 const shownStatus: noun.Cell[1] = (connection, screen) => {
   const status = screen.status(connection.text('status'));
-  const account = connection.within('authorization').text('status');
-  return account === '' || account === 'connected' ? status : `${status}, ${screen.status(account)}`;
+  const accounts = connection.within('authorization');
+  const own = accounts.text('status');
+  const users = (accounts.within('subjects').number('connected') ?? 0) > 0;
+  // Some are for accounts of users only.
+  const well = own === '' || own === 'connected' || (own === 'not_connected' && users);
+  return well ? status : `${status}, ${screen.status(own)}`;
 };
 
 const connections: noun.Noun = {

@@ -5,7 +5,7 @@ import { inForce } from '../../domain/decide.ts';
 import type { Agent, AgentToken } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { mayActFor } from '../../domain/subject.ts';
-import { authenticateAgent } from '../../services/authenticate.ts';
+import { authenticateAgent, requireStillAlive } from '../../services/authenticate.ts';
 import { type Caller, commit, record } from '../../services/core.ts';
 import { issueGrant } from '../../services/issue-grant.ts';
 import { ownGrant, renewGrant, returnGrant } from '../../services/use-grant.ts';
@@ -180,6 +180,7 @@ export const agentRoutes = (edge: Edge): Router => {
     '/grants',
     asAgent(edge, '/grants', async (req, { agent, token, caller }, res) => {
       const asked = parse(grantRequest, await readJson(req, maxBodyBytes));
+      requireStillAlive(core, token);
       const issued = await issueGrant(
         core,
         {
@@ -225,9 +226,10 @@ export const agentRoutes = (edge: Edge): Router => {
 
   router.post(
     '/grants/:id/renew',
-    asAgent(edge, '/grants/:id/renew', async (req, { agent, caller }, res) => {
+    asAgent(edge, '/grants/:id/renew', async (req, { agent, token, caller }, res) => {
       const body = await readJson(req, maxBodyBytes);
       const asked = parse(renewRequest, body === undefined ? {} : body);
+      requireStillAlive(core, token);
       const grant = await renewGrant(core, agent, String(req.params['id']), asked.ttl_seconds, caller);
       sendJson(res, 200, { grant: grantView(core, grant) });
     }),

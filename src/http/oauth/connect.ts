@@ -6,8 +6,9 @@
  */
 import { type Request, type RequestHandler, type Response, Router } from 'express';
 import { refusalStatus } from '../../domain/refusals.ts';
-import { callbackPath, consentMs, finishFlow, offeredFlow, openLink } from '../../services/connect-flow.ts';
+import { callbackPath, consentMs, offeredFlow, openLink } from '../../services/connect-flow.ts';
 import { commit, record } from '../../services/core.ts';
+import { finishFlow } from '../../services/finish-flow.ts';
 import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';
 import { refusalOf } from '../problem.ts';
 

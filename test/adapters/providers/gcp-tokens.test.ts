@@ -273,6 +273,15 @@ describe('what Google refuses', () => {
     });
   }
 
+  test('a boundary, when the token it is for is made already: that one is told of until it ends', async () => {
+    expect((await ask(['strange'])).body['code']).toBe('upstream_refused');
+    expect(await newestGrant()).toMatchObject({
+      status: 'aborted',
+      upstream: 'live',
+      upstream_ends_by: expect.stringContaining('T'),
+    });
+  });
+
   test('the right to impersonate, when it is taken away', async () => {
     const creators = gcp.state.accounts.get(target)?.tokenCreators;
     creators?.delete(source);

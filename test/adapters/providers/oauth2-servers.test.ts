@@ -257,6 +257,11 @@ describe('taking a token back', () => {
     expect(await revoke({ ...endpoint(), revoke_access_tokens: true })).toEqual(livesOn);
   });
 
+  test('of what is gone already is done, also where the server calls that an error (Google)', async () => {
+    endpoints.set('/revoke', (_form, _req, res) => json(res, 400, { error: 'invalid_token' }));
+    expect(await revoke({ ...endpoint(), revoke_access_tokens: true })).toBeUndefined();
+  });
+
   test('is repeated when the server is not available', async () => {
     endpoints.set('/revoke', (_form, _req, res) => res.writeHead(503, { 'retry-after': '1' }).end());
     expect((await failing(Promise.resolve(revoke({ ...endpoint(), revoke_access_tokens: true })))).kind).toBe(

@@ -32,10 +32,10 @@ export interface PostgresRig {
   stop(): Promise<void>;
 }
 
-/** `WARDER_TEST_POSTGRES_URL`, of a superuser of a server to try it on, instead of one of our own. */
-const given = process.env['WARDER_TEST_POSTGRES_URL'];
-
-export const startPostgresRig = async (flags: readonly string[] = []): Promise<PostgresRig> => {
+/**
+ * @param given a superuser's URL of a server to try it on, instead of one of our own; what it makes there it takes away
+ */
+export const startPostgresRig = async (flags: readonly string[] = [], given?: string): Promise<PostgresRig> => {
   const lines: string[] = [];
   const own: RunningPostgres | undefined =
     given === undefined

@@ -1,4 +1,7 @@
-/** `postgres` through the conformance suite, against a real server through a proxy that can be put into trouble. */
+/**
+ * `postgres` through the conformance suite, against a real server through a proxy that can be put into trouble: one of
+ * our own, or that at WARDER_TEST_POSTGRES_URL (a superuser's URL).
+ */
 import { openNetwork } from '../../../adapters/network.ts';
 import { openPostgresProvider } from '../../../adapters/providers/postgres.ts';
 import { providerConformance } from '../../conformance/provider.ts';
@@ -8,7 +11,7 @@ import { admin, startPostgresRig } from './postgres-rig.ts';
 providerConformance(
   'postgres',
   async () => {
-    const rig = await startPostgresRig();
+    const rig = await startPostgresRig([], process.env['WARDER_TEST_POSTGRES_URL']);
     const proxy = await startTroubledProxy(rig.server, (message) =>
       /CREATE ROLE "wdr_[0-9a-z]{26}"|DROP ROLE/.test(message.toString('latin1')),
     );
