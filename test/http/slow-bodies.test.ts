@@ -73,4 +73,17 @@ describe('a request that is still arriving', () => {
     const asked = await slowly(token, '/v1/grants', { connection: 'stripe', scopes: ['all'] }, happens);
     expect([asked.status, asked.body.code]).toEqual([401, 'revoked']);
   });
+
+  test.each([
+    ['was suspended', { status: 'suspended' }, 401, 'unauthenticated'],
+    ['lost the role for it', { roles: ['auditor'] }, 403, 'forbidden'],
+  ])('changes nothing when its operator %s meanwhile', async (_what, change, status, code) => {
+    const made = await broker.admin('POST', '/operators', { name: `op-${status}`, roles: ['operator'] });
+    const sent = { name: `late-${status}`, owner: 'x@example.com' };
+    const answer = await slowly(String(made.body['token']), '/admin/v1/agents', sent, () =>
+      broker.admin('PATCH', `/operators/op-${status}`, change),
+    );
+    expect([answer.status, answer.body.code]).toEqual([status, code]);
+    expect((await broker.admin('GET', `/agents/late-${status}`)).status).toBe(404);
+  });
 });

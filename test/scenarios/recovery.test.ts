@@ -109,8 +109,8 @@ test('a revocation shows what is pending upstream, then that it is done', async 
     upstream: { pending: 12, revoked: 0, unrevocable: 0 },
     completed_at: null,
   });
-  await upstream.behave('delete', { kind: 'ok' });
   await upstream.held(8);
+  await upstream.behave('delete', { kind: 'ok' });
   await upstream.release();
   expect(await completed(broker, id)).toMatchObject({
     grants: 12,

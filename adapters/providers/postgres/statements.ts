@@ -112,8 +112,6 @@ export const divisionByZero = '22012';
  */
 const shutOutParts = (role: string, grantId: string): string[] => {
   const oid = `${quoted(named(role))}::regrole`;
-  // What the view pg_stat_activity is made from, without what it is joined with.
-  const theirs = `FROM pg_stat_get_activity(NULL) WHERE usesysid = ${oid}`;
   return [
     'BEGIN',
     'SET LOCAL synchronous_commit TO off',
@@ -121,9 +119,9 @@ const shutOutParts = (role: string, grantId: string): string[] => {
       `AND description = ${quoted(roleMark(grantId))}`,
     `ALTER ROLE ${named(role)} NOLOGIN`,
     'COMMIT',
-    `SELECT pg_terminate_backend(pid, 2000) ${theirs}`,
-    'SELECT pg_stat_clear_snapshot()',
-    `SELECT 1 / (count(*) = 0)::int ${theirs}`,
+    // What the view pg_stat_activity is made from, without what it is joined with.
+    `SELECT 1 / (count(*) = 0)::int FROM (SELECT pg_terminate_backend(pid, 2000) AS ended ` +
+      `FROM pg_stat_get_activity(NULL) WHERE usesysid = ${oid}) s WHERE NOT ended`,
   ];
 };
 export const shutOut = (role: string, grantId: string): string => batch(shutOutParts(role, grantId));

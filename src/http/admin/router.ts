@@ -63,11 +63,18 @@ const enter = async (edge: Edge, req: Request, res: Response): Promise<Operator>
   }
 };
 
-const work = async (edge: Edge, entry: AdminRoute, operator: Operator, req: Request, res: Response): Promise<void> => {
-  if (!operator.roles.some((role) => entry.roles.includes(role))) {
-    throw new Refused('forbidden', `this needs one of the roles ${entry.roles.join(', ')}`);
-  }
+/** @throws Refused `forbidden` */
+const requireRole = (operator: Operator, { roles }: AdminRoute): void => {
+  if (operator.roles.some((role) => roles.includes(role))) return;
+  throw new Refused('forbidden', `this needs one of the roles ${roles.join(', ')}`);
+};
+
+const work = async (edge: Edge, entry: AdminRoute, entered: Operator, req: Request, res: Response): Promise<void> => {
+  requireRole(entered, entry);
   const body = entry.method === 'GET' ? undefined : await readJson(req, entry.maxBodyBytes ?? defaultBodyBytes);
+  // A body may take its time, and its sender may have been suspended, or lost a role, meanwhile.
+  const operator = operatorOf(edge, req);
+  requireRole(operator, entry);
   const context: AdminContext<unknown, unknown> = {
     edge,
     operator,

@@ -370,15 +370,14 @@ describe('secrets', () => {
   test('a new secret is what the next call logs in with, and the old sessions end', async () => {
     const backends = async (username: string) =>
       Number((await rig.root(`SELECT count(*) AS n FROM pg_stat_activity WHERE usename = '${username}'`))[0]?.['n']);
-    await rig.root(`CREATE ROLE second LOGIN CREATEROLE PASSWORD 'second'; GRANT pg_signal_backend TO second`);
-    await rig.root('GRANT USAGE ON SCHEMA public TO second WITH GRANT OPTION');
+    await rig.root("CREATE ROLE second LOGIN CREATEROLE PASSWORD 'second'; GRANT pg_signal_backend TO second");
+    await rig.root(`CREATE ROLE helpers; GRANT helpers TO second, ${admin.username} WITH ADMIN OPTION`);
     const first = { username: 'second', password: 'second' };
-    const scopes = { none: { creation_statements: ['GRANT USAGE ON SCHEMA public TO {{name}}'] } };
+    const scopes = { none: { member_of: ['helpers'] } };
     const grants = directGrants(provider, settings({ scopes }), first);
     await grants.mint(['none']);
     expect(await backends('second')).toBe(1);
     grants.replaceSecret(admin);
-    await rig.root(`GRANT USAGE ON SCHEMA public TO ${admin.username} WITH GRANT OPTION`);
     await grants.mint(['none']);
     await eventually(
       'the old session is over',
