@@ -17,7 +17,7 @@ import type { Network } from '../network.ts';
 import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools } from './database/connection-pools.ts';
-import { adminSecret, hostAndPort } from './database/settings.ts';
+import { adminSecret, hostAndPort, requireMadeAt } from './database/settings.ts';
 import { errors, failed, serverError } from './mysql/failures.ts';
 import { openSession, type Session } from './mysql/session.ts';
 import { type MysqlScope, type MysqlSettings, mysqlSettings } from './mysql/settings.ts';
@@ -42,7 +42,7 @@ const parsed = parsedOnce<MysqlSettings>(mysqlSettings);
 
 export const openMysqlProvider = (network: Network): Provider => {
   const pools = new ConnectionPools<Session>(
-    ({ settings }, login) =>
+    ({ settings }, login, emptied) =>
       new ClientPool<Session>({
         open: (signal) => openSession(network, parsed(settings), login, signal),
         destroy: (session) => session.destroy(),
@@ -50,6 +50,7 @@ export const openMysqlProvider = (network: Network): Provider => {
         survives: () => false,
         usable: (session) => !session.broken,
         hold: (session, idle) => session.hold(idle),
+        emptied,
         max: maxSessions,
         idleMs,
       }),
@@ -100,7 +101,7 @@ export const openMysqlProvider = (network: Network): Provider => {
       if (!(await locked(session, made))) {
         await session.run(takeLock(made));
         await session.run(releaseLock(made));
-        if (!(await locked(session, made))) return;
+        if (!(await locked(session, made))) return requireMadeAt(grant.handle, settings);
       }
       await endSessions(session, made, context.signal);
       for (const statement of written) await session.run(statement);
@@ -123,7 +124,7 @@ export const openMysqlProvider = (network: Network): Provider => {
       const settings = parsed(connection.settings);
       return {
         credentialType: 'mysql',
-        handle: { user: userName(settings, grantId), host: settings.user_host, scopes },
+        handle: { user: userName(settings, grantId), host: settings.user_host, scopes, at: hostAndPort(settings) },
       };
     },
     mint: (request, plan, context) => mint(request, plan.handle, context),

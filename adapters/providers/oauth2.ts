@@ -6,6 +6,7 @@
  * Here is what the issuance cycle asks for. That tokens are kept, and a refresh token is redeemed by one at a time, is
  * src/services/authorizations.ts.
  */
+import { hash } from 'node:crypto';
 import type { Connection } from '../../src/domain/model.ts';
 import {
   type Handle,
@@ -95,7 +96,12 @@ const mintUpstream = async (servers: Servers, request: MintRequest, context: Pro
   return { credential: { type: 'bearer', token: tokens.accessToken, ...end }, handle };
 };
 
-const handleOf = (value: Settings, endsBy: number | null): Handle => ({ server: hostOf(value), ends_by: endsBy });
+/** `to` stands for all that may see the token: where the settings lead elsewhere by then, it is not sent there. */
+const handleOf = (value: Settings, endsBy: number | null): Handle => ({
+  server: hostOf(value),
+  to: hash('sha256', destination(value), 'base64url'),
+  ends_by: endsBy,
+});
 
 const revokeUpstream = async (
   servers: Servers,
@@ -108,10 +114,12 @@ const revokeUpstream = async (
   const endsBy = typeof handle['ends_by'] === 'number' ? handle['ends_by'] : undefined;
   if (endsBy !== undefined && endsBy <= context.now()) return undefined;
   const value = parsed(connection.settings);
-  const token = revocable(value) ? (await context.kept())?.['access_token'] : undefined;
+  const here = handle['to'] === handleOf(value, null)['to'];
+  const token = here && revocable(value) ? (await context.kept())?.['access_token'] : undefined;
   if (token && (await revoked(servers, value, token.reveal(), 'access_token', context))) return undefined;
   if (endsBy === undefined) {
-    throw new ProviderFailure('refused', 'the authorization server revokes no access tokens, and this one has no end');
+    const why = here ? 'revokes no access tokens' : 'is another than this one was made at';
+    throw new ProviderFailure('refused', `the authorization server ${why}, and this one has no end`);
   }
   return { endsBy };
 };

@@ -18,7 +18,7 @@ import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools, type Login } from './database/connection-pools.ts';
 import { retrying } from './database/retry.ts';
-import { adminSecret, hostAndPort } from './database/settings.ts';
+import { adminSecret, hostAndPort, requireMadeAt } from './database/settings.ts';
 import { failed, isUnusual, mayPass, sqlState } from './postgres/failures.ts';
 import { GroupKeeper, groupName, keepGroup } from './postgres/groups.ts';
 import { scramVerifier } from './postgres/scram.ts';
@@ -45,8 +45,8 @@ const idleMs = 30_000;
 const parsed = parsedOnce<PostgresSettings>(postgresSettings);
 
 export const openPostgresProvider = (network: Network): Provider => {
-  const pools = new ConnectionPools<Session>((connection, login) =>
-    sessionPool(network, parsed(connection.settings), login),
+  const pools = new ConnectionPools<Session>((connection, login, emptied) =>
+    sessionPool(network, parsed(connection.settings), login, emptied),
   );
   const groups = new GroupKeeper();
 
@@ -107,7 +107,7 @@ export const openPostgresProvider = (network: Network): Provider => {
     await withSession(await pools.of(connection, context), context.signal, async (session, login) => {
       if (written.length === 0 && (await endsAtOnce(session, role, grant.id))) return;
       const found = (await findOurs(session, role, grant.id)) ?? (await findOurs(session, role, grant.id, true));
-      if (!found) return;
+      if (!found) return requireMadeAt(grant.handle, settings);
       await session.run(shutOut(role, grant.id));
       const theirs = operatorsStatements(written, role);
       if (theirs !== undefined) await runOperators(session, theirs);
@@ -151,7 +151,11 @@ export const openPostgresProvider = (network: Network): Provider => {
     scopes: (value) => Object.keys(parsed(value).scopes),
     plan: ({ connection, grantId, scopes }) => ({
       credentialType: 'postgres',
-      handle: { role: roleName(parsed(connection.settings), grantId), scopes },
+      handle: {
+        role: roleName(parsed(connection.settings), grantId),
+        scopes,
+        at: hostAndPort(parsed(connection.settings)),
+      },
     }),
     mint: (request, plan, context) => mint(request, plan.handle, context),
     revoke,
@@ -173,13 +177,19 @@ export const openPostgresProvider = (network: Network): Provider => {
   };
 };
 
-const sessionPool = (network: Network, settings: PostgresSettings, login: Login): ClientPool<Session> =>
+const sessionPool = (
+  network: Network,
+  settings: PostgresSettings,
+  login: Login,
+  emptied: () => void,
+): ClientPool<Session> =>
   new ClientPool<Session>({
     open: (signal) => openSession(network, settings, login, signal),
     destroy: (session) => session.destroy(),
     survives: (error, session) => !session.broken && sqlState(error) !== undefined,
     usable: (session) => !session.broken && !session.spent,
     hold: (session, idle) => session.hold(idle),
+    emptied,
     max: maxSessions,
     idleMs,
   });

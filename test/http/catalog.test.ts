@@ -207,7 +207,7 @@ describe('a connection from a preset', () => {
     const made = await add({ name: 'stripe', preset: 'stripe', settings, secret: { value: secret } });
     expect(made.status).toBe(201);
     const agent = await broker.agent('reporter');
-    await broker.entitle('reporter', 'stripe', ['customers:read', 'customers:write']);
+    await broker.entitle('reporter', 'stripe', ['customers:read', 'customers:create']);
     const { body } = await broker.grant(await broker.agentToken(agent), {
       connection: 'stripe',
       scopes: ['customers:read'],

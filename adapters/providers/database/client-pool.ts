@@ -13,6 +13,8 @@ export interface PoolOptions<C> {
   usable(client: C): boolean;
   /** Idle clients must not keep the process alive. */
   hold(client: C, idle: boolean): void;
+  /** Hears of it when the last client ended. */
+  emptied?(): void;
   max: number;
   idleMs: number;
 }
@@ -47,6 +49,10 @@ export class ClientPool<C> {
   async use<T>(signal: AbortSignal, work: (client: C) => Promise<T>): Promise<T> {
     signal.throwIfAborted();
     const client = await this.#take(signal);
+    if (signal.aborted) {
+      this.#giveBack(client, true);
+      throw signal.reason;
+    }
     const stop = (): void => this.#options.destroy(client);
     signal.addEventListener('abort', stop, { once: true });
     let fit = false;
@@ -148,7 +154,11 @@ export class ClientPool<C> {
 
   #free(): void {
     const [next] = this.#waiting;
-    if (next) next.take(undefined);
-    else this.#count -= 1;
+    if (next) {
+      next.take(undefined);
+      return;
+    }
+    this.#count -= 1;
+    if (this.#count === 0) this.#options.emptied?.();
   }
 }

@@ -4,17 +4,17 @@ import type { Connection } from '../../../src/domain/model.ts';
 import { type ProviderContext, ProviderFailure } from '../../../src/ports/provider.ts';
 import type { ClientPool } from './client-pool.ts';
 
-/** Whom to log in as. The password is read for each login, and held by nothing else. */
+/** Whom to log in as: kept as long as there are sessions, to open more. */
 export interface Login {
   username: string;
   password: string;
 }
 
 export class ConnectionPools<C> {
-  readonly #make: (connection: Connection, login: Login) => ClientPool<C>;
+  readonly #make: (connection: Connection, login: Login, emptied: () => void) => ClientPool<C>;
   readonly #pools = new Map<string, { key: string; pool: ClientPool<C> }>();
 
-  constructor(make: (connection: Connection, login: Login) => ClientPool<C>) {
+  constructor(make: (connection: Connection, login: Login, emptied: () => void) => ClientPool<C>) {
     this.#make = make;
   }
 
@@ -32,15 +32,10 @@ export class ConnectionPools<C> {
     const known = this.#pools.get(connection.id);
     if (known?.key === key) return { pool: known.pool, login };
     known?.pool.retire();
-    const pool = this.#make(connection, login);
+    const pool = this.#make(connection, login, () => {
+      if (this.#pools.get(connection.id)?.pool === pool) this.#pools.delete(connection.id);
+    });
     this.#pools.set(connection.id, { key, pool });
-    this.#forgetUnused();
     return { pool, login };
-  }
-
-  /** Connections that were deleted are not announced here. */
-  #forgetUnused(): void {
-    if (this.#pools.size <= 100) return;
-    for (const [id, { pool }] of [...this.#pools].slice(0, -1)) if (pool.size === 0) this.#pools.delete(id);
   }
 }

@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { judgeHost } from '../../../src/domain/network-address.ts';
+import { type Handle, ProviderFailure } from '../../../src/ports/provider.ts';
 
 const certificates = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
@@ -63,6 +64,18 @@ export const judgeDatabaseAddress = (value: DatabaseAddress, context: z.Refineme
 /** `host:port`, with brackets where the host is an IPv6 address. */
 export const hostAndPort = ({ host, port }: { host: string; port: number }): string =>
   `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+
+/**
+ * For what was looked for in order to end it and is not there: gone, unless the settings lead to another server by now,
+ * which has never heard of it.
+ * @param handle its `at` says where it was made
+ * @throws ProviderFailure `refused`
+ */
+export const requireMadeAt = (handle: Handle | null, settings: { host: string; port: number }): void => {
+  const at = handle?.['at'];
+  if (at === undefined || at === hostAndPort(settings)) return;
+  throw new ProviderFailure('refused', 'this was made at another server than the connection is to now');
+};
 
 /** NUL ends a string in both protocols: what follows would be sent, and not read. */
 export const noNul = (text: string): boolean => !text.includes('\0');

@@ -1,5 +1,4 @@
 /** A session at a MySQL or MariaDB, over a socket of the guarded network. */
-import mysql from 'mysql2/promise';
 import type { Network } from '../../network.ts';
 import type { Login } from '../database/connection-pools.ts';
 import { guardParser, whileOpen } from '../database/sockets.ts';
@@ -17,6 +16,9 @@ export interface Session {
   destroy(): void;
 }
 
+/** At first use: it is 24 MB of memory that a broker without MySQL has a better use for. */
+const loadDriver = () => import('mysql2/promise');
+
 /** @throws what the network, TLS or the server say */
 export const openSession = async (
   network: Network,
@@ -32,7 +34,8 @@ export const openSession = async (
   socket.on('error', () => undefined);
   try {
     const verified = tls.mode === 'verify-full';
-    const opening = mysql.createConnection({
+    const { createConnection } = await loadDriver();
+    const opening = createConnection({
       host,
       port,
       user: login.username,

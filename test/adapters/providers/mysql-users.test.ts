@@ -131,6 +131,16 @@ describe('the end', () => {
     expect(await rig.users()).not.toContain(grant.username);
   });
 
+  test('a user that was made at another server is ended where it is found, and never taken for gone', async () => {
+    const grants = connect();
+    const grant = await grants.mint(['read']);
+    const elsewhere = { ...grant, handle: { ...grant.handle, at: 'db.example.com:1' } };
+    await grants.revoke(elsewhere);
+    expect(await canLogin(grant)).toBe(false);
+    await expect(grants.revoke(elsewhere)).rejects.toMatchObject({ kind: 'refused' });
+    await grants.revoke(grant);
+  });
+
   test('twenty revocations of the same user at once all succeed', async () => {
     const grants = connect();
     const grant = await grants.mint(['read']);

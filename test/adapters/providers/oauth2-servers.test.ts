@@ -231,10 +231,15 @@ describe('a narrowed token', () => {
 });
 
 describe('taking a token back', () => {
-  const issued = { handle: { server: 'x', ends_by: Date.now() + 60_000 }, keep: { access_token: canaries.access } };
-  const revoke = (more: object) => {
-    const kept: Kept = { journalled: [issued], tokens: [] };
-    return provider.revoke({ id: 'grt_1', handle: issued.handle }, connectionOf(settingsOf(more)), contextOf(kept));
+  const issued = { handle: { ends_by: Date.now() + 60_000 }, keep: { access_token: canaries.access } };
+  /** @param before the settings it was made with, where they were others */
+  const revoke = (more: object, before = more) => {
+    const connection = connectionOf(settingsOf(before));
+    const request = { grantId: 'grt_1', agent: { id: 'agt_1', name: 'worker' }, connection, scopes: ['read'] };
+    const planned = provider.plan({ ...request, subject: null, issuedAt: Date.now(), expiresAt: Date.now() + 60_000 });
+    const handle = { ...planned.handle, ...issued.handle };
+    const kept: Kept = { journalled: [{ ...issued, handle }], tokens: [] };
+    return provider.revoke({ id: 'grt_1', handle }, connectionOf(settingsOf(more)), contextOf(kept));
   };
   const endpoint = () => ({ revocation_endpoint: `${url}/revoke` });
 
@@ -255,6 +260,13 @@ describe('taking a token back', () => {
     expect(seen).toEqual([]);
     endpoints.set('/revoke', (_form, _req, res) => json(res, 400, { error: 'unsupported_token_type' }));
     expect(await revoke({ ...endpoint(), revoke_access_tokens: true })).toEqual(livesOn);
+  });
+
+  test('is never asked of a server that the settings lead to only since then: it would be shown the token', async () => {
+    endpoints.set('/revoke', (_form, _req, res) => res.writeHead(200).end());
+    const before = { revocation_endpoint: 'https://id.example.com/revoke', revoke_access_tokens: true };
+    expect(await revoke({ ...before, ...endpoint() }, before)).toEqual({ endsBy: issued.handle.ends_by });
+    expect(seen).toEqual([]);
   });
 
   test('of what is gone already is done, also where the server calls that an error (Google)', async () => {

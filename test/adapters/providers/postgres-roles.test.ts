@@ -284,6 +284,16 @@ describe('the end', () => {
     await expect(grants.mint(['make'])).rejects.toMatchObject({ kind: 'refused' });
   });
 
+  test('a role that was made at another server is ended where it is found, and never taken for gone', async () => {
+    const grants = connect();
+    const grant = await grants.mint(['read']);
+    const elsewhere = { ...grant, handle: { ...grant.handle, at: 'db.example.com:1' } };
+    await grants.revoke(elsewhere);
+    expect(await exists(grant.username)).toBe(false);
+    await expect(grants.revoke(elsewhere)).rejects.toMatchObject({ kind: 'refused' });
+    await grants.revoke(grant);
+  });
+
   test('a hundred revocations of the same role at once all succeed', async () => {
     const grants = connect();
     const grant = await grants.mint(['read']);
