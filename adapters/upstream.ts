@@ -137,7 +137,12 @@ export const openUpstream = (lookup: Lookup = systemLookup): Upstream & Egress =
         if (size > maxBytes) throw new Error(`${origin} answered more than ${maxBytes} bytes`);
         chunks.push(chunk);
       }
-      return JSON.parse(Buffer.concat(chunks).toString());
+      try {
+        return JSON.parse(Buffer.concat(chunks).toString());
+      } catch {
+        // What the parser says quotes from the answer, and who wrote the address need not be who may read it.
+        throw new Error(`${origin} answered with what is no JSON`);
+      }
     },
 
     async close() {

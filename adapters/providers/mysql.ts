@@ -17,7 +17,7 @@ import type { Network } from '../network.ts';
 import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools } from './database/connection-pools.ts';
-import { adminSecret, hostAndPort, requireMadeAt } from './database/settings.ts';
+import { adminSecret, hostAndPort, requireMadeAt, tlsOf } from './database/settings.ts';
 import { errors, failed, serverError } from './mysql/failures.ts';
 import { openSession, type Session } from './mysql/session.ts';
 import { type MysqlScope, type MysqlSettings, mysqlSettings } from './mysql/settings.ts';
@@ -183,7 +183,8 @@ const scopesOf = (handle: Handle | null): string[] => {
 };
 
 const credentialOf = (settings: MysqlSettings, username: string, password: string) => {
-  const { database, host, port, tls } = settings;
+  const { database, host, port } = settings;
+  const tls = tlsOf(settings);
   const at = `${hostAndPort(settings)}/${encodeURIComponent(database)}`;
   return { type: 'mysql', host, port, database, username, password, tls, url: `mysql://${username}:${password}@${at}` };
 };

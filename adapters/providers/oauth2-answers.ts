@@ -54,8 +54,11 @@ export const boundedFetch =
     const status = members && isErrorInDisguise(answer.status, members) ? 400 : answer.status;
     for (const name of without) delete members?.[name];
     const kept = members && without.length > 0 ? JSON.stringify(members) : body;
+    const given = new Headers([...answer.headers]);
+    // RFC 6749 section 5.2 has both beside `invalid_client`; the library would look at the challenge alone.
+    if (typeof members?.['error'] === 'string') given.delete('www-authenticate');
     // A status without a body (204, 304) must not be given one.
-    return new Response(kept.length === 0 ? null : kept, { status, headers: [...answer.headers] });
+    return new Response(kept.length === 0 ? null : kept, { status, headers: given });
   };
 
 /** Codes of servers that have their own word for `invalid_grant`. */

@@ -12,13 +12,13 @@ import { knownError } from './oauth2-answers.ts';
 import {
   type Answer,
   asking,
+  consentedIn,
   ofClient,
   refreshed,
   revoked,
   scopeParameter,
   targets,
   tokensOf,
-  words,
 } from './oauth2-requests.ts';
 import type { Servers } from './oauth2-server.ts';
 import { consentScopes, hostOf, oauthScopes, parsed, type Settings } from './oauth2-settings.ts';
@@ -118,7 +118,7 @@ export const authorizationServer = (servers: Servers): AuthorizationServer => ({
         'the authorization server gave no refresh token; ask for one in the settings of this connection, with connect_scopes: [offline_access] or authorize_params: {access_type: offline, prompt: consent}, as the server wants it',
       );
     }
-    return { tokens, scopes: words(got.scope) ?? asked, account: accountOf(got) };
+    return { tokens, scopes: consentedIn(got) ?? asked, account: accountOf(got) };
   },
 
   async refresh(connection, held, context) {

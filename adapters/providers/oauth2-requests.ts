@@ -1,4 +1,5 @@
 /** Requests to an authorization server, and the tokens of its answers: each with this client's proof, none kept. */
+
 import {
   clientCredentialsGrant,
   refreshTokenGrant,
@@ -7,8 +8,10 @@ import {
   tokenIntrospection,
   tokenRevocation,
 } from 'openid-client';
+import { isShowable } from '../../src/domain/names.ts';
 import { MIN_SECRET_BYTES } from '../../src/domain/secret-mask.ts';
-import type { HeldTokens, NewTokens, ServerContext } from '../../src/ports/authorization.ts';
+import type { HeldTokens, NewTokens } from '../../src/ports/authorization.ts';
+import type { CallContext } from '../../src/ports/call-context.ts';
 import { AuthorizationDead, ProviderFailure } from '../../src/ports/provider.ts';
 import { failureOf } from './oauth2-answers.ts';
 import type { Servers } from './oauth2-server.ts';
@@ -24,7 +27,30 @@ const longestLifeSeconds = 10 * 365 * 86_400;
 const nonsense = (what: string): ProviderFailure =>
   new ProviderFailure('unavailable', `the authorization server answered ${what}`);
 
-export const words = (text: string | undefined): string[] | undefined => text?.split(' ').filter((word) => word !== '');
+/** @returns undefined also for an empty text: no scopes by RFC 6749 section 3.3, and what GitHub says of every token */
+const words = (text: string | undefined): string[] | undefined => {
+  const found = text?.split(' ').filter((word) => word !== '');
+  return found?.length === 0 ? undefined : found;
+};
+
+/** RFC 6749 section 3.3, and far more of it than any server has. */
+const scopeText = /^[\x21\x23-\x5b\x5d-\x7e]+(?: +[\x21\x23-\x5b\x5d-\x7e]+)*$/;
+const longestScope = 8_000;
+
+/**
+ * What was consented to, as the server says: it is recorded and shown, so that it must be scopes, and no token.
+ * @returns undefined where it says nothing
+ */
+export const consentedIn = (answer: Answer): string[] | undefined => {
+  const { scope, access_token, refresh_token } = answer;
+  const given = scope?.trim() ?? '';
+  if (given === '') return undefined;
+  const hasToken = [access_token, refresh_token].some((token) => token !== undefined && given.includes(token));
+  if (given.length > longestScope || !scopeText.test(given) || !isShowable(given) || hasToken) {
+    throw nonsense('with scopes that are none');
+  }
+  return words(given);
+};
 
 /** @returns the tokens of an answer, whose access token must be one that can be put into a header */
 export const tokensOf = (answer: Answer, now: number, before: string | null): NewTokens => {
@@ -67,7 +93,7 @@ export const refreshed = async (
   held: HeldTokens,
   /** Empty: all that was consented to. */
   scopes: readonly string[],
-  context: ServerContext,
+  context: CallContext,
 ): Promise<Answer> => {
   const refreshToken = held.refreshToken?.reveal();
   if (refreshToken === undefined) throw new AuthorizationDead('this account has no refresh token, and its token ended');
@@ -80,7 +106,7 @@ export const ofClient = async (
   servers: Servers,
   value: Settings,
   scopes: readonly string[],
-  context: ServerContext,
+  context: CallContext,
 ): Promise<Answer> => {
   const configuration = await servers.configuration(value, context);
   const form = new URLSearchParams([...targets(value), ...scopeParameter(scopes)]);
@@ -93,7 +119,7 @@ export const revoked = async (
   value: Settings,
   token: string,
   hint: 'access_token' | 'refresh_token',
-  context: ServerContext,
+  context: CallContext,
 ): Promise<boolean> => {
   const configuration = await servers.configuration(value, context);
   if (configuration.serverMetadata().revocation_endpoint === undefined) return false;
@@ -126,7 +152,7 @@ export const excess = async (
   answer: Answer,
   asked: readonly string[],
   consented: readonly string[] | undefined,
-  context: ServerContext,
+  context: CallContext,
 ): Promise<string[] | undefined> => {
   const beyond = (given: readonly string[]): string[] => given.filter((scope) => !asked.includes(scope));
   const said = words(answer.scope);

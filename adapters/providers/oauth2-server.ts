@@ -1,4 +1,5 @@
 /** The authorization server of a connection: where its endpoints are, and how this client proves itself there. */
+
 import { LRUCache } from 'lru-cache';
 import {
   allowInsecureRequests,
@@ -12,8 +13,8 @@ import {
   PrivateKeyJwt,
   type ServerMetadata,
 } from 'openid-client';
-import type { ServerContext } from '../../src/ports/authorization.ts';
-import { type ConnectionSecret, ProviderFailure } from '../../src/ports/provider.ts';
+import type { CallContext, ConnectionSecret } from '../../src/ports/call-context.ts';
+import { ProviderFailure } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
 import { boundedFetch, failureOf, untilAborted } from './oauth2-answers.ts';
 import { type Settings, signingKeyOf } from './oauth2-settings.ts';
@@ -60,7 +61,7 @@ export class Servers {
   }
 
   /** @throws ProviderFailure */
-  async configuration(value: Settings, context: ServerContext): Promise<Configuration> {
+  async configuration(value: Settings, context: CallContext): Promise<Configuration> {
     const metadata = await this.metadata(value, context);
     const auth = await clientAuthOf(value, await context.secret());
     const configuration = new Configuration(metadata, value.client_id, undefined, auth);
@@ -72,7 +73,7 @@ export class Servers {
   }
 
   /** @throws ProviderFailure */
-  async metadata(value: Settings, context: ServerContext): Promise<ServerMetadata> {
+  async metadata(value: Settings, context: CallContext): Promise<ServerMetadata> {
     if (value.token_endpoint !== undefined) return explicit(value, value.token_endpoint);
     const { issuer } = value;
     if (issuer === undefined) throw new ProviderFailure('refused', 'this connection names no authorization server');

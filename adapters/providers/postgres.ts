@@ -18,7 +18,7 @@ import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools, type Login } from './database/connection-pools.ts';
 import { retrying } from './database/retry.ts';
-import { adminSecret, hostAndPort, requireMadeAt } from './database/settings.ts';
+import { adminSecret, hostAndPort, requireMadeAt, tlsOf } from './database/settings.ts';
 import { failed, isUnusual, mayPass, sqlState } from './postgres/failures.ts';
 import { GroupKeeper, groupName, keepGroup } from './postgres/groups.ts';
 import { scramVerifier } from './postgres/scram.ts';
@@ -237,7 +237,8 @@ const findOurs = async (
 };
 
 const credentialOf = (settings: PostgresSettings, username: string, password: string) => {
-  const { database, host, port, tls } = settings;
+  const { database, host, port } = settings;
+  const tls = tlsOf(settings);
   const at = `${hostAndPort(settings)}/${encodeURIComponent(database)}`;
   return {
     type: 'postgres',

@@ -3,10 +3,12 @@
  * trusts the authority and is asked by nobody: a certificate ends with its life, and before that where the server fetches
  * the connection's revocation list.
  */
+
 import { createPrivateKey, createPublicKey, generateKeyPair, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import type { ConnectionSecret, MintRequest, Provider } from '../../src/ports/provider.ts';
+import type { ConnectionSecret } from '../../src/ports/call-context.ts';
+import type { MintRequest, Provider } from '../../src/ports/provider.ts';
 import { ProviderFailure } from '../../src/ports/provider.ts';
 import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { makeCertificate } from './ssh/certificate.ts';

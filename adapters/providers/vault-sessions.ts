@@ -1,8 +1,10 @@
 /** Sessions of `vault` connections: one for each connection, its settings and its secret. */
+
 import { readFile, realpath } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import type { Connection } from '../../src/domain/model.ts';
-import { type ConnectionSecret, type ProviderContext, ProviderFailure } from '../../src/ports/provider.ts';
+import type { ConnectionSecret } from '../../src/ports/call-context.ts';
+import { type ProviderContext, ProviderFailure } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
 import { openVaultClient, type VaultRequest } from '../vault/client.ts';
 import { encodePath } from '../vault/path.ts';

@@ -1,41 +1,14 @@
 /** What an operator writes about a Vault: where it is, how Warder logs in, which paths agents may have secrets of. */
-import { X509Certificate } from 'node:crypto';
 import { z } from 'zod';
 import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
 import { judgeHost } from '../../src/domain/network-address.ts';
 import { isKvPath, isVaultPath, leavesVaultAlone, pathRule } from '../vault/path.ts';
 import type { VaultSite } from '../vault/transport.ts';
+import { asPem, authorities } from './certificates.ts';
 import { parsedOnce } from './checking.ts';
 
 const path = z.string().refine(isVaultPath, pathRule);
 const mount = path.refine((text) => !/^sys(\/|$)/i.test(text), 'not a place where somebody logs in');
-
-const pem = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g;
-const isCertificate = (der: string): boolean => {
-  try {
-    return new X509Certificate(Buffer.from(der, 'base64')).raw.length > 0;
-  } catch {
-    return false;
-  }
-};
-
-/** PEM as it comes, or what is kept of it: base64 without line ends, as settings are recorded in single lines. */
-const ca = z.union([
-  z
-    .string()
-    .max(40_000)
-    .transform((text) => [...text.matchAll(pem)].map(([, body = '']) => body.replace(/\s+/g, '')))
-    .refine((found) => found.length > 0 && found.every(isCertificate), 'one or more certificates in PEM'),
-  z
-    .array(
-      z
-        .string()
-        .regex(/^[A-Za-z0-9+/=]+$/)
-        .refine(isCertificate, 'not a certificate'),
-    )
-    .min(1)
-    .max(20),
-]);
 
 const auth = z.discriminatedUnion('method', [
   z.strictObject({ method: z.literal('token') }),
@@ -86,7 +59,7 @@ export const vaultSettings = z
       .max(200)
       .regex(/^[\w-]+(?:\/[\w-]+)*\/?$/, 'the path of a namespace: team-a/payments')
       .optional(),
-    ca: ca.optional(),
+    ca: authorities.optional(),
     allow_private_network: z.boolean().default(false),
     auth: auth.default({ method: 'token' }),
     child_tokens: z.boolean().default(true),
@@ -139,9 +112,6 @@ const judgeAddress = (
     }
   }
 };
-
-const asPem = (der: string): string =>
-  `-----BEGIN CERTIFICATE-----\n${der.replace(/(.{64})/g, '$1\n')}\n-----END CERTIFICATE-----\n`;
 
 export const siteOf = (value: VaultSettings): VaultSite => ({
   address: new URL(value.address).origin,

@@ -41,6 +41,9 @@ export interface Agent {
 }
 
 /** Somebody whose signed tokens are believed: of workloads, to say which agent it is, or of people to act for. */
+/** No issuer's tokens are taken when they are older, whatever it is trusted for. */
+export const longestTokenAgeSeconds = 86_400;
+
 export interface TrustedIssuer {
   id: string;
   name: string;

@@ -8,7 +8,7 @@
  */
 import type { Connection } from '../domain/model.ts';
 import type { SecretText } from '../domain/secret-text.ts';
-import type { ProviderContext } from './provider.ts';
+import type { CallContext } from './call-context.ts';
 
 /** The tokens of one account, opened. Times are in ms since the epoch. */
 export interface HeldTokens {
@@ -42,9 +42,6 @@ export interface AuthorizationAccess {
   ): Promise<T>;
 }
 
-/** What the calls to a server need of a {@link ProviderContext}. */
-export type ServerContext = Pick<ProviderContext, 'now' | 'signal' | 'secret'>;
-
 /** One attempt to connect an account, at the server. */
 export interface ServerFlow {
   state: string;
@@ -61,7 +58,7 @@ export interface AuthorizationServer {
   /** The host where consent is given, for people to see. */
   host(settings: Record<string, unknown>): string;
   /** @returns where the browser goes */
-  authorizeUrl(connection: Connection, flow: ServerFlow, context: ServerContext): Promise<string>;
+  authorizeUrl(connection: Connection, flow: ServerFlow, context: CallContext): Promise<string>;
   /**
    * Judges the answer at the redirect URI and exchanges the code, once.
    * @throws AnswerRefused for an answer that is an error, not of this server, or brings no refresh token
@@ -70,13 +67,13 @@ export interface AuthorizationServer {
     connection: Connection,
     flow: ServerFlow,
     answer: URLSearchParams,
-    context: ServerContext,
+    context: CallContext,
   ): Promise<{ tokens: NewTokens; scopes: string[]; account: string | null }>;
   /**
    * New tokens with all that was consented to; without `held` by client credentials.
    * @throws AuthorizationDead when the server takes the refresh token no more
    */
-  refresh(connection: Connection, held: HeldTokens | undefined, context: ServerContext): Promise<NewTokens>;
+  refresh(connection: Connection, held: HeldTokens | undefined, context: CallContext): Promise<NewTokens>;
   /** Revokes them at the server (RFC 7009). @returns whether it has a call for that */
-  revokeTokens(connection: Connection, held: HeldTokens, context: ServerContext): Promise<boolean>;
+  revokeTokens(connection: Connection, held: HeldTokens, context: CallContext): Promise<boolean>;
 }

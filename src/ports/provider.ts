@@ -31,6 +31,7 @@ import type { GatewayRule } from '../domain/gateway-rules.ts';
 import type { Connection, CredentialType, Enforcement, Grant, SecretSource } from '../domain/model.ts';
 import type { SecretText } from '../domain/secret-text.ts';
 import type { AuthorizationAccess, AuthorizationServer } from './authorization.ts';
+import type { CallContext, ConnectionSecret } from './call-context.ts';
 
 /**
  * Where a grant's undo finds what was made. JSON, no secret in it: it is stored in clear. Names that begin with `$` are
@@ -55,21 +56,10 @@ export interface MintRequest {
   parameters?: Record<string, unknown>;
 }
 
-/** A connection's secret in force, as fields: `{ value }` for an API key, `{ username, password }` for a database. */
-export interface ConnectionSecret {
-  version: number;
-  fields: Readonly<Record<string, SecretText>>;
-}
-
 /** Where in a vault the fields of another connection's secret are. */
 export type SecretReference = Pick<SecretSource, 'path' | 'fields' | 'version'>;
 
-export interface ProviderContext {
-  now(): number;
-  /** Aborted when the time for the call is over. */
-  signal: AbortSignal;
-  /** The secret in force, read anew at each call; undefined when the connection has none. */
-  secret(): Promise<ConnectionSecret | undefined>;
+export interface ProviderContext extends CallContext {
   /** Makes a handle durable before the provider goes on; `keep` as in {@link Minted}, and what was kept before if absent. */
   journal(handle: Handle, keep?: Record<string, string>): Promise<void>;
   /**

@@ -10,6 +10,7 @@ import { type AgentInput, prepareAgent, prepareAgentDeletion, prepareAgentPatch 
 import {
   type ConnectionInput,
   InvalidInput,
+  isToBeGenerated,
   prepareConnection,
   prepareConnectionDeletion,
   prepareConnectionPatch,
@@ -190,10 +191,12 @@ const applyConnection = async (work: Work, input: ConnectionInput): Promise<void
   if (existing.provider !== provider) {
     throw new Refused('conflict', `connection ${input.name} is of provider ${existing.provider}; delete it first`);
   }
+  // One that is generated stays as it is (secretIsInForce): nobody gives it anew, whatever the settings say now.
+  const secret = isToBeGenerated(input.secret) ? undefined : input.secret;
   const patched = prepareConnectionPatch(
     core,
     existing,
-    { owner: input.owner ?? null, settings, secret: input.secret, secret_from: input.secret_from, origin },
+    { owner: input.owner ?? null, settings, secret, secret_from: input.secret_from, origin },
     operator,
     caller,
   );

@@ -10,6 +10,8 @@ import type { Egress } from '../ports/egress.ts';
 import type { Guard } from '../ports/ledger.ts';
 import { type Caller, type Core, commit, record } from './core.ts';
 import type { ForeignTokens } from './foreign-tokens.ts';
+import { KeptFetch } from './kept-fetch.ts';
+import { verifyInVain } from './nobodys-keys.ts';
 
 export type ClientProof =
   | { method: 'client_secret_basic' | 'client_secret_post'; clientId: string; secret: string }
@@ -41,6 +43,12 @@ const refusedHeaders = ['jku', 'x5u', 'jwk', 'x5c', 'crit', 'b64', 'zip', 'enc']
 /** Compared with when there is no such client, so that the work is the same. */
 const nobodysDigest = tokenDigest('nobody');
 
+/** Whether the client has no key for it, so that no signature was looked at. */
+const unverified = (error: unknown): boolean => {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  return code.startsWith('ERR_JWKS_') || code === 'ERR_JOSE_ALG_NOT_ALLOWED';
+};
+
 /** Words of the client may be in it: short, and fit for an audit entry. */
 const failed = (why: string): ClientAuthentication => ({ ok: false, why: why.slice(0, 200).toWellFormed() });
 
@@ -48,8 +56,8 @@ export class ClientAuthenticator {
   readonly #core: Core;
   readonly #egress: Egress;
   readonly #foreign: ForeignTokens;
-  /** Keys fetched from a client's jwks_uri, or under way: whoever asks meanwhile waits for the same answer. */
-  readonly #fetched = new Map<string, { at: number; failed: boolean; keys: Promise<JSONWebKeySet> }>();
+  /** By jwks_uri, and whether it may be on a private network. */
+  readonly #fetched = new Map<string, KeptFetch<JSONWebKeySet>>();
 
   constructor(core: Core, egress: Egress, foreign: ForeignTokens) {
     this.#core = core;
@@ -86,16 +94,20 @@ export class ClientAuthenticator {
       return this.#foreign.proveAgent(proof.assertion, proof.clientId, 'client_assertion', caller);
     }
     const agent = typeof subject === 'string' ? this.#core.state.agentCalled(subject) : undefined;
-    if (agent?.auth.method !== 'private_key_jwt') return failed('unknown client or another method');
-    if (proof.clientId !== undefined && this.#core.state.agentCalled(proof.clientId)?.id !== agent.id) {
-      return failed('client_id is another client than the assertion’s');
+    if (agent?.auth.method !== 'private_key_jwt') {
+      await verifyInVain(proof.assertion, parts.header['kid']);
+      return failed('unknown client or another method');
     }
     const now = this.#core.clock.now();
     let claims: Record<string, unknown>;
     try {
       claims = await this.#verified(proof.assertion, String(subject), agent.auth, now);
     } catch (error) {
+      if (unverified(error)) await verifyInVain(proof.assertion, parts.header['kid']);
       return failed(`the assertion was not accepted: ${error instanceof Error ? error.message : 'unknown'}`);
+    }
+    if (proof.clientId !== undefined && this.#core.state.agentCalled(proof.clientId)?.id !== agent.id) {
+      return failed('client_id is another client than the assertion’s');
     }
     const { jti, exp } = claims;
     if (typeof jti !== 'string' || jti.length === 0 || jti.length > 256) return failed('jti is missing or too long');
@@ -164,10 +176,7 @@ export class ClientAuthenticator {
     return payload;
   }
 
-  /**
-   * The client's published keys, kept for five minutes. Anybody can name a client here before proving anything, so they
-   * are fetched at most every 30 seconds, or every two where the last attempt failed.
-   */
+  /** The client's published keys. Anybody can name a client here before proving anything: hence the pauses between fetches. */
   async #keysFrom(
     auth: Extract<Agent['auth'], { method: 'private_key_jwt' }>,
     now: number,
@@ -177,15 +186,13 @@ export class ClientAuthenticator {
     if (uri === undefined) throw new Error('the client has neither jwks nor jwks_uri');
     const allowPrivateNetwork = auth.allow_private_network === true;
     const key = `${allowPrivateNetwork} ${uri}`;
-    const held = this.#fetched.get(key);
-    if (held && now - held.at < (held.failed ? 2_000 : again ? 30_000 : 300_000)) return held.keys;
-    const fetched = { at: now, failed: false, keys: this.#fetchKeys(uri, allowPrivateNetwork) };
-    fetched.keys.catch(() => {
-      fetched.failed = true;
-    });
-    if (this.#fetched.size > 1000) this.#fetched.clear();
-    this.#fetched.set(key, fetched);
-    return fetched.keys;
+    let kept = this.#fetched.get(key);
+    if (!kept) {
+      kept = new KeptFetch(() => this.#fetchKeys(uri, allowPrivateNetwork));
+      if (this.#fetched.size > 1000) this.#fetched.clear();
+      this.#fetched.set(key, kept);
+    }
+    return kept.get(now, again);
   }
 
   async #fetchKeys(uri: string, allowPrivateNetwork: boolean): Promise<JSONWebKeySet> {

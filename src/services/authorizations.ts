@@ -10,17 +10,18 @@
  * lenient for a while, takes it; `invalid_grant` means that somebody must consent again: `needs_reconnect`, which only
  * a new consent ends. Nothing else that goes wrong marks an account as dead.
  */
+
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { canonicalJson } from '../domain/canonical-json.ts';
 import type { Authorization, Connection, SealedBox } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
-import type { AuthorizationServer, HeldTokens, NewTokens, ServerContext } from '../ports/authorization.ts';
+import type { AuthorizationServer, HeldTokens, NewTokens } from '../ports/authorization.ts';
+import type { CallContext } from '../ports/call-context.ts';
 import { AuthorizationDead, ProviderFailure } from '../ports/provider.ts';
 import { heldOf, OpenedTokens, sealTokens } from './authorization-tokens.ts';
 import { commit, record } from './core.ts';
 import type { Keyring } from './keyring.ts';
-import { type CoreWithSecrets, inTime } from './provider-context.ts';
+import { type CoreWithSecrets, inTime, secretFor } from './provider-context.ts';
 import { systemCaller } from './revoke.ts';
 
 export interface RedemptionTimes {
@@ -269,8 +270,9 @@ export class Authorizations {
     }
     for (let attempt = 1; ; attempt += 1) {
       const row = core.state.authorizations.get(marked.id);
-      // The ledger did what it said it had not.
-      if (row?.sealed.text === sealed.text) return;
+      // The ledger did what it said it had not; a rotation of keys may have sealed it anew since.
+      const kept = row?.status === 'connected' && row.tokens_version === from + 1 ? this.open(row) : undefined;
+      if (row?.sealed.text === sealed.text || kept?.accessToken.reveal() === tokens.accessToken) return;
       if (row?.status !== 'connected' || row.tokens_version !== from) {
         const connection = core.state.connections.get(marked.connection_id);
         if (connection) await this.discard(core, connection, heldOf(tokens));
@@ -393,20 +395,10 @@ export const authorizationNames = (core: CoreWithSecrets, row: Pick<Authorizatio
 });
 
 /** What a call to the authorization server needs, outside of a grant. */
-export const serverContext = (core: CoreWithSecrets, connection: Connection, signal: AbortSignal): ServerContext => ({
+export const serverContext = (core: CoreWithSecrets, connection: Connection, signal: AbortSignal): CallContext => ({
   now: () => core.clock.now(),
   signal,
-  secret: async () => {
-    const current = core.state.connections.get(connection.id) ?? connection;
-    // A new secret does not go to the old place; the old one goes where it always went, as when tokens are discarded.
-    const secret = ({ secret_version, secret_source }: Connection): string =>
-      canonicalJson({ secret_version, secret_source });
-    const moved = canonicalJson(current.settings) !== canonicalJson(connection.settings);
-    if (current !== connection && moved && secret(current) !== secret(connection)) {
-      throw new Refused('conflict', 'this connection changed at this moment; try again');
-    }
-    return core.secrets.open(core.reader, current);
-  },
+  secret: () => secretFor(core, connection),
 });
 
 const needsNone = 'no accounts are connected through this connection: it needs none';

@@ -1,5 +1,6 @@
 /** A prepared change: what to write and what to record. Several can be joined into one changeset. */
 import type { AuditRecord } from '../domain/audit-entry.ts';
+import { canonicalJson } from '../domain/canonical-json.ts';
 import { Refused } from '../domain/refusals.ts';
 import type { Changeset, Guard, Write } from '../ports/ledger.ts';
 import { type Core, commit } from './core.ts';
@@ -28,8 +29,8 @@ export const commitChanges = async (core: Core, ...changes: Change[]): Promise<n
   throw new Refused('conflict', 'this was changed or deleted at this moment; look again and repeat');
 };
 
-/** The fields of `set` that differ from `row`, by value. */
+/** The fields of `set` that differ from `row`, by value: in whatever order settings were written down. */
 export const differing = <T extends object>(row: T, set: Partial<T>): string[] =>
   Object.entries(set)
-    .filter(([field, value]) => JSON.stringify(value) !== JSON.stringify(row[field as keyof T]))
+    .filter(([field, value]) => canonicalJson(value) !== canonicalJson(row[field as keyof T]))
     .map(([field]) => field);

@@ -104,11 +104,19 @@ export interface Standing {
 
 const overdue = (): Refused => new Refused('not_found', 'this link was used already, or its time is over');
 
+/** Whether whoever made the link could still make it: it dies with what its maker may do. */
+export const isVouchedFor = (core: CoreWithSecrets, flow: AuthorizationFlow): boolean => {
+  const maker = core.state.operators.get(flow.operator_id);
+  if (maker?.status !== 'active' || (maker.expires_at ?? Number.POSITIVE_INFINITY) <= core.clock.now()) return false;
+  return maker.roles.some((role) => role === 'admin' || role === 'operator');
+};
+
 /** The flow of a link that can still be opened; looking at it changes nothing. @throws Refused `not_found` */
 export const offeredFlow = async (core: CoreWithSecrets, link: string): Promise<Standing & { host: string }> => {
   const flow = await flowHolding(core, link, 'link_digest');
   const connection = flow && core.state.connections.get(flow.connection_id);
   if (!connection || flow.status !== 'offered' || flow.expires_at <= core.clock.now()) throw overdue();
+  if (!isVouchedFor(core, flow)) throw overdue();
   return { flow, connection, host: consentServerOf(core, connection).host(connection.settings) };
 };
 

@@ -10,7 +10,7 @@ import type { Committed } from '../ports/ledger.ts';
 import { AnswerRefused } from '../ports/provider.ts';
 import { heldOf, sealTokens } from './authorization-tokens.ts';
 import { authorizationNames, consentServerOf, serverContext } from './authorizations.ts';
-import { atServer, boxOf, flowHolding, type Standing } from './connect-flow.ts';
+import { atServer, boxOf, flowHolding, isVouchedFor, type Standing } from './connect-flow.ts';
 import { type Caller, commit, newId, record } from './core.ts';
 import { type CoreWithSecrets, refusalOfProvider } from './provider-context.ts';
 
@@ -71,7 +71,8 @@ const claim = async (
   const [state, ...more] = answer.getAll('state');
   const flow = state === undefined || more.length > 0 ? undefined : await flowHolding(core, state, 'state_digest');
   const connection = flow && core.state.connections.get(flow.connection_id);
-  if (!connection || flow.status !== 'opened' || flow.expires_at <= core.clock.now()) {
+  const open = flow?.status === 'opened' && flow.expires_at > core.clock.now() && isVouchedFor(core, flow);
+  if (!connection || !open) {
     throw new Refused('not_found', 'this answer belongs to nothing that was begun here, or came too late, or twice');
   }
   const cookie = cookieOf(flow.id);
@@ -114,7 +115,8 @@ const goingOf = (core: CoreWithSecrets, flow: AuthorizationFlow, answer: URLSear
   }
 };
 
-const recordRefusal = async (core: CoreWithSecrets, flow: AuthorizationFlow, caller: Caller, why: string) => {
+/** A request that belongs to a flow, and does not go on with it. */
+export const recordRefusal = async (core: CoreWithSecrets, flow: AuthorizationFlow, caller: Caller, why: string) => {
   await commit(core, {
     writes: [],
     audit: [
@@ -166,6 +168,7 @@ const connect = async (
     if (!current || JSON.stringify(current.settings) !== JSON.stringify(connection.settings)) {
       throw new Refused('conflict', 'the settings of this connection changed meanwhile; open a new link');
     }
+    if (!isVouchedFor(core, flow)) throw new Refused('forbidden', 'whoever made this link may do so no more');
     const before = core.state.authorizations.of(connection.id, flow.subject);
     const now = core.clock.now();
     const whose = { id: before?.id ?? newId(core, 'aut'), connection_id: connection.id };

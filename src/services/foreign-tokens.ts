@@ -5,7 +5,7 @@
  */
 import { createLocalJWKSet, type JWTPayload, jwtVerify } from 'jose';
 import { brokenRule } from '../domain/claim-rules.ts';
-import type { Agent, TrustedIssuer } from '../domain/model.ts';
+import { type Agent, longestTokenAgeSeconds, type TrustedIssuer } from '../domain/model.ts';
 import { readStrictJws } from '../domain/strict-jws.ts';
 import { tokenDigest } from '../domain/tokens.ts';
 import type { Egress } from '../ports/egress.ts';
@@ -190,6 +190,9 @@ const faultOf = (issuer: TrustedIssuer, payload: JWTPayload, now: number): strin
     return 'iss is another one';
   }
   if (typeof sub !== 'string' || sub === '') return 'sub is missing';
+  // A logout token or another event (RFC 8417 sections 4.5 and 4.6): the issuer says something about its subject there,
+  // that he logged out perhaps, and vouches for nobody. Older servers send it without a `typ`.
+  if (payload['events'] !== undefined) return 'it tells of an event';
   // Any of several audiences could present it here (RFC 7519 section 4.1.3 would let it pass).
   if (Array.isArray(aud) && aud.length !== 1) return 'more than one audience';
   if (!(Number(exp) < latestSeconds)) return 'exp is no time';
@@ -206,8 +209,9 @@ const faultOf = (issuer: TrustedIssuer, payload: JWTPayload, now: number): strin
  */
 const useOf = ({ issuer, claims, endsAt }: ForeignToken, text: string) => {
   const { jti, iat } = claims;
+  // By the longest age any issuer can be given, not its own: that may be prolonged while the token lives.
+  const oldest = typeof iat === 'number' ? (iat + longestTokenAgeSeconds) * 1000 : Number.POSITIVE_INFINITY;
   const what = typeof jti === 'string' && jti !== '' ? `jti ${jti}` : `text ${text.slice(0, text.lastIndexOf('.'))}`;
-  const oldest = typeof iat === 'number' ? (iat + issuer.max_token_age_seconds) * 1000 : Number.POSITIVE_INFINITY;
   return {
     id: tokenDigest(`workload ${issuer.id} ${what}`),
     expires_at: Math.ceil(Math.min(endsAt, oldest)) + (skewSeconds + 1) * 1000,

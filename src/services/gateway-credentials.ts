@@ -3,11 +3,13 @@
  * nobody waits; when it is about to end the next call renews it beside itself; only when it has ended do calls wait,
  * all of them for one redemption.
  */
+
 import { LRUCache } from 'lru-cache';
 import type { Connection } from '../domain/model.ts';
+import { Refused } from '../domain/refusals.ts';
 import type { SecretText } from '../domain/secret-text.ts';
 import type { AuthorizationServer, HeldTokens, NewTokens } from '../ports/authorization.ts';
-import type { ConnectionSecret } from '../ports/provider.ts';
+import type { ConnectionSecret } from '../ports/call-context.ts';
 import { heldOf } from './authorization-tokens.ts';
 import { redemptionTimes, serverContext } from './authorizations.ts';
 import type { CoreWithSecrets } from './provider-context.ts';
@@ -113,13 +115,15 @@ export class GatewayCredentials {
   ): Promise<ConnectionSecret> {
     await this.#renew(connection, subject, server);
     const found = this.#source(connection, subject, server);
-    if (!found) throw new Error('unreachable: it was renewed, and nothing forgot it');
+    // What was renewed was of the connection as it was.
+    if (!found) throw new Refused('conflict', 'this connection changed at this moment; try again');
     return found.secret;
   }
 
   /** One renewal at a time of each account in this process; authorizations.ts sees to the others. */
   #renew(connection: Connection, subject: string | null, server: AuthorizationServer): Promise<void> {
-    const key = keyOf(connection, subject);
+    // A new secret, or new settings, wait for no renewal with the old ones, and do not rest after its failure.
+    const key = `${generationOf(connection)} ${keyOf(connection, subject)}`;
     const running = this.#renewing.get(key);
     if (running) return running;
     const rest = this.#resting.get(key);

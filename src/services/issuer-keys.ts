@@ -2,29 +2,15 @@
 import type { TrustedIssuer } from '../domain/model.ts';
 import { type PublicJwk, readJwks } from '../domain/public-jwk.ts';
 import type { Egress } from '../ports/egress.ts';
-
-/** How long fetched keys are believed: a key the issuer withdrew works on for so long at most. */
-const keptMs = 300_000;
-/** Anybody can send a token with a key id nobody knows: for that they are fetched again this often at most. */
-const unknownKeyPauseMs = 30_000;
-/** After a fetch that failed: soon enough for whoever waits, seldom enough for an issuer in trouble. */
-const failedPauseMs = 2_000;
-
-interface Held {
-  /** Of which row and version: a change of an issuer forgets what was fetched for it. */
-  version: number;
-  at: number;
-  failed: boolean;
-  /** Under way or done: whoever asks meanwhile waits for the same answer. */
-  keys: Promise<PublicJwk[]>;
-}
+import { KeptFetch } from './kept-fetch.ts';
 
 const objectIn = (document: unknown): ReadonlyMap<string, unknown> =>
   new Map(typeof document === 'object' && document !== null ? Object.entries(document) : []);
 
 export class IssuerKeys {
   readonly #egress: Egress;
-  readonly #held = new Map<string, Held>();
+  /** As many entries as there are issuers. `version`: a change of an issuer forgets what was fetched for it. */
+  readonly #held = new Map<string, { version: number; keys: KeptFetch<PublicJwk[]> }>();
 
   constructor(egress: Egress) {
     this.#egress = egress;
@@ -36,19 +22,12 @@ export class IssuerKeys {
    * @throws Error in words fit for the audit log
    */
   async of(issuer: TrustedIssuer, now: number, again: boolean): Promise<PublicJwk[]> {
-    if (issuer.keys.from === 'jwks') return checked(issuer.keys.jwks);
-    const held = this.#held.get(issuer.id);
-    if (held?.version === issuer.version) {
-      const pause = held.failed ? failedPauseMs : again ? unknownKeyPauseMs : keptMs;
-      if (now - held.at < pause) return held.keys;
+    let held = this.#held.get(issuer.id);
+    if (held?.version !== issuer.version) {
+      held = { version: issuer.version, keys: new KeptFetch(() => this.#fetch(issuer)) };
+      this.#held.set(issuer.id, held);
     }
-    const fetching: Held = { version: issuer.version, at: now, failed: false, keys: this.#fetch(issuer) };
-    fetching.keys.catch(() => {
-      fetching.failed = true;
-    });
-    // As many entries as there are issuers: only registered ones are ever asked for.
-    this.#held.set(issuer.id, fetching);
-    return fetching.keys;
+    return held.keys.get(now, again);
   }
 
   async #fetch({ issuer, keys }: TrustedIssuer): Promise<PublicJwk[]> {

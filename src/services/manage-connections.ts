@@ -89,7 +89,7 @@ const checkedSettings = (provider: Provider, settings: unknown): Record<string, 
 };
 
 /** `{ "generate": true }` instead of a secret: one that no person ever sees. */
-const isToBeGenerated = (secret: unknown): boolean =>
+export const isToBeGenerated = (secret: unknown): boolean =>
   typeof secret === 'object' &&
   secret !== null &&
   'generate' in secret &&
@@ -287,9 +287,10 @@ export const prepareSecret = async (
 /** @returns whether this is the secret in force, compared after unsealing it */
 export const secretIsInForce = async (core: CoreWithSecrets, connection: Connection, secret: unknown) => {
   if (connection.secret_source) return false;
+  const provider = providerOf(core, connection.provider);
   // Generated means generated once: to apply the same file again does not replace an authority.
-  if (isToBeGenerated(secret) && connection.secret_version !== null) return true;
-  const fields = checkedSecret(providerOf(core, connection.provider), secret);
+  if (isToBeGenerated(secret) && provider.generateSecret && connection.secret_version !== null) return true;
+  const fields = checkedSecret(provider, secret);
   const held = await core.secrets.open(core.reader, connection);
   const names = Object.keys(held?.fields ?? {});
   return (

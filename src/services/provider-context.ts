@@ -1,9 +1,11 @@
 /** What a provider is handed when it mints or revokes: time, a deadline, the secret, and ways to be crash-safe. */
+
 import { canonicalJson } from '../domain/canonical-json.ts';
 import type { Connection, Grant, SealedBox } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { SecretText } from '../domain/secret-text.ts';
 import { providersHandle, sealedBoxIn, withBox } from '../domain/stored-handle.ts';
+import type { ConnectionSecret } from '../ports/call-context.ts';
 import {
   AuthorizationDead,
   type Handle,
@@ -38,6 +40,25 @@ export const openKept = (core: Core, grantId: string, box: SealedBox): Record<st
   } finally {
     plain.fill(0);
   }
+};
+
+/**
+ * The secret in force, for a call that goes to where these settings lead. A new secret does not go to the old place; the
+ * old one goes where it always went.
+ * @throws Refused `conflict` when both changed meanwhile
+ */
+export const secretFor = async (
+  core: CoreWithSecrets,
+  connection: Connection,
+): Promise<ConnectionSecret | undefined> => {
+  const current = core.state.connections.get(connection.id) ?? connection;
+  const secret = ({ secret_version, secret_source }: Connection): string =>
+    canonicalJson({ secret_version, secret_source });
+  const moved = (): boolean => canonicalJson(current.settings) !== canonicalJson(connection.settings);
+  if (current !== connection && secret(current) !== secret(connection) && moved()) {
+    throw new Refused('conflict', 'this connection changed at this moment; try again');
+  }
+  return core.secrets.open(core.reader, current);
 };
 
 /** The handle as it is stored: with what is kept, sealed; what was kept before stays unless there is something newer. */
@@ -83,15 +104,7 @@ export const providerContext = (
       signal ??= AbortSignal.any([AbortSignal.timeout(providerTimeoutMs), ...(stop ? [stop] : [])]);
       return signal;
     },
-    secret: async () => {
-      const current = row();
-      // They say where the secret goes. Who changes both at this moment must not have the new one sent to the old place.
-      const same = (): boolean => canonicalJson(current.settings) === canonicalJson(connection.settings);
-      if (current.settings !== connection.settings && !same()) {
-        throw new Refused('conflict', 'the settings of this connection changed at this moment; try again');
-      }
-      return core.secrets.open(core.reader, current);
-    },
+    secret: () => secretFor(core, connection),
     journal: async (better, keep) => {
       const next = stored(core, grant.id, better, keep, handle);
       await commitOrConflict(

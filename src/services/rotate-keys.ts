@@ -178,7 +178,10 @@ export class Rewrapping {
   /** All of them in one changeset; where somebody was first with one, each by itself. */
   async #reseal(page: readonly SealedRow[], kek: number): Promise<void> {
     const writes = page.flatMap((row) => this.#writeOf(row) ?? []);
-    if (writes.length === 0 || (await this.#commit(writes, kek))) return;
+    if (writes.length === 0) return;
+    // Somebody may have read these where they were.
+    this.#unusedSince.clear();
+    if (await this.#commit(writes, kek)) return;
     for (const write of writes) await this.#commit([write], kek);
   }
 

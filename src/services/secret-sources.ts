@@ -2,10 +2,12 @@
  * Secrets that are kept in a vault and only referred to here: read when they are needed, used no longer than their
  * reference allows, and never used past that when the vault cannot be asked.
  */
+
 import type { Connection, SecretSource } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { SecretText } from '../domain/secret-text.ts';
-import type { ConnectionSecret, Provider } from '../ports/provider.ts';
+import type { ConnectionSecret } from '../ports/call-context.ts';
+import type { Provider } from '../ports/provider.ts';
 import { type CoreWithSecrets, inTime, providerTimeoutMs, refusalOfProvider } from './provider-context.ts';
 
 interface Held {

@@ -1,9 +1,10 @@
 /** The secrets of connections: sealed in the ledger, opened on use, kept opened while their version is in force. */
+
 import type { Connection, SecretSource, SecretVersion } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { SecretText } from '../domain/secret-text.ts';
+import type { ConnectionSecret } from '../ports/call-context.ts';
 import type { Write } from '../ports/ledger.ts';
-import type { ConnectionSecret } from '../ports/provider.ts';
 import { type Core, newId } from './core.ts';
 import type { BoxContext, Keyring } from './keyring.ts';
 

@@ -236,6 +236,7 @@ export const readTests = (open: make.OpenLedger): void => {
     expect(await found(intents[3]?.seq ?? 0, 100)).toEqual(ids.slice(0, 4));
     expect(await found((intents[3]?.seq ?? 0) - 1, 100)).toEqual(ids.slice(0, 3));
     expect(await found(1000, 2)).toEqual(ids.slice(0, 2));
+    expect((await reader.intendedGrants(1000, 2, ids[2])).map((row) => row.id)).toEqual(ids.slice(3, 5));
     await accept(ledger, changeset(update('grants', ids[0] ?? '', { status: 'aborted' })));
     expect(await found(1000, 2)).toEqual(ids.slice(1, 3));
     await fresh.close();

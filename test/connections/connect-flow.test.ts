@@ -68,7 +68,7 @@ describe('a person who opens the link and consents', () => {
       expect([page.status, page.headers.getSetCookie()]).toEqual([200, []]);
       expect(text).toContain('agents that act for bob@example.com');
       expect(page.headers.get('content-security-policy')).toContain("default-src 'none'");
-      expect(page.headers.get('referrer-policy')).toBe('no-referrer');
+      expect(page.headers.get('referrer-policy')).toBe('same-origin');
       expect(page.headers.get('cache-control')).toBe('no-store');
     }
     expect((await consent(link)).status).toBe(200);
@@ -178,6 +178,43 @@ describe('a link', () => {
     expect(opened.filter((status) => status === 303)).toHaveLength(1);
     expect(opened.filter((status) => status !== 303 && status !== 404 && status !== 429)).toEqual([]);
   });
+
+  test.each([
+    { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' },
+    { origin: 'https://evil.example' },
+    { origin: 'null' },
+    { 'sec-fetch-site': 'cross-site' },
+    { 'sec-fetch-site': 'same-site' },
+  ])('is not opened by a page of another site (%j)', async (headers) => {
+    const { link } = await rig.begin();
+    const post = (sent: object) => fetch(link, { method: 'POST', redirect: 'manual', headers: { ...sent } });
+    const refused = await post(headers);
+    expect([refused.status, refused.headers.get('location'), refused.headers.getSetCookie()]).toEqual([403, null, []]);
+    expect((await rig.audit('authorization.refused')).at(-1)).toMatchObject({ data: { why: 'another_site' } });
+    const own = { origin: new URL(rig.broker.url).origin, 'sec-fetch-site': 'same-origin' };
+    expect((await post(own)).status).toBe(303);
+  });
+
+  test.each([{ status: 'suspended' }, { roles: ['auditor'] }])(
+    'is worth nothing any more when its maker is (%j), before it is opened and after',
+    async (change) => {
+      guesses = 6;
+      const name = `maker-${Object.keys(change)[0]}`;
+      const { body } = await rig.broker.admin('POST', '/operators', { name, roles: ['operator'] });
+      const begin = async () =>
+        String(
+          (await rig.broker.admin('POST', '/connections/svc/connect', {}, String(body['token']))).body['authorize_url'],
+        );
+      const [unopened, opened] = [await begin(), await begin()];
+      const browser = openBrowser();
+      const answer = await answerOf(opened, browser);
+      expect((await rig.broker.admin('PATCH', `/operators/${name}`, change)).status).toBe(200);
+      expect((await openBrowser().visit(unopened)).status).toBe(404);
+      expect((await openBrowser().visit(unopened, 'POST')).status).toBe(404);
+      expect((await browser.visit(answer)).status).toBe(404);
+      expect(await rig.accounts()).toEqual([]);
+    },
+  );
 
   test('that was never made, or made up from one that was, is a page that says so', async () => {
     const { link } = await rig.begin();
@@ -360,6 +397,8 @@ test('disconnecting ends the grants, revokes the tokens at the server and forget
   const failed = await rig.broker.admin('DELETE', path);
   await rig.server.trouble.well();
   expect([failed.status, failed.body['detail']]).toEqual([502, expect.stringContaining('its tokens live on there')]);
+  const recorded = (await rig.audit()).filter((entry) => entry['request_id'] === failed.body['request_id']);
+  expect(recorded.map((entry) => entry['type'])).toEqual(['authorization.disconnected', 'request.refused']);
   expect(await rig.accounts()).toMatchObject([{ status: 'disconnected' }]);
   expect(await rig.call(credential)).toBe(401);
   expect((await rig.broker.grant(rig.token, { connection: 'svc', scopes: ['read'] })).body['code']).toBe(

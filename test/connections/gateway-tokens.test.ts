@@ -7,7 +7,7 @@ import { GatewayCalls } from '../../src/services/gateway-calls.ts';
 import { GatewayCredentials } from '../../src/services/gateway-credentials.ts';
 import { issueGrant } from '../../src/services/issue-grant.ts';
 import { createAgent } from '../../src/services/manage-agents.ts';
-import { createConnection } from '../../src/services/manage-connections.ts';
+import { createConnection, setSecret, updateConnection } from '../../src/services/manage-connections.ts';
 import { createEntitlement } from '../../src/services/manage-entitlements.ts';
 import type { CoreWithSecrets } from '../../src/services/provider-context.ts';
 import { caller, refusalOf } from '../services/manage.ts';
@@ -127,6 +127,47 @@ describe('in the services', () => {
     laterMs += 2_000;
     expect(await tokenOf(credentials)).not.toBe('failed');
     expect((await server.stats()).token_requests - asked).toBe(1);
+  });
+
+  describe('of client credentials', () => {
+    const own = (secret: string) =>
+      createConnection(
+        core,
+        {
+          name: 'own',
+          provider: 'oauth2',
+          settings: oauthSettings(server, { grant: 'client_credentials' }),
+          secret: { client_secret: secret },
+        },
+        caller,
+      );
+    const ownNow = () => core.state.connections.named('own') ?? connection();
+
+    test('a new secret is tried at once, however often the old one failed', async () => {
+      const credentials = new GatewayCredentials(core);
+      const asked = async () => credentials.secret(ownNow(), null, asServer());
+      await own('not-the-secret-of-warder-0123');
+      await expect(asked()).rejects.toMatchObject({ kind: 'refused' });
+      await expect(asked()).rejects.toMatchObject({ kind: 'refused' });
+      await setSecret(core, ownNow(), { client_secret: server.client.secret }, caller);
+      expect((await asked()).fields['access_token']).toBeDefined();
+    });
+
+    test('a change of the connection while one is fetched disturbs nobody', async () => {
+      const credentials = new GatewayCredentials(core);
+      const before = await own(server.client.secret);
+      const [operator] = core.state.operators.all();
+      if (!operator) throw new Error('an initialised ledger has an admin');
+      await server.trouble.slow(200);
+      try {
+        const first = credentials.secret(before, null, asServer());
+        await updateConnection(core, before, { owner: 'ops' }, operator, caller);
+        const [one, two] = await Promise.all([first, credentials.secret(ownNow(), null, asServer())]);
+        for (const { fields } of [one, two]) expect(fields['access_token']).toBeDefined();
+      } finally {
+        await server.trouble.well();
+      }
+    });
   });
 
   test('one that the upstream does not take is replaced for the next call, unless it is quite new', async () => {

@@ -98,7 +98,7 @@ describe('an operator’s change', () => {
     ['DELETE', '/issuers/:name', () => undefined, 204, 404],
     ['DELETE', '/operators/:name', () => undefined, 204, 404],
   ];
-  /** These need an authorization server: test/connections/connect-flow.test.ts. */
+  /** Done, these need an authorization server: test/connections/connect-flow.test.ts. Refused, they are here too. */
   const withAccounts = ['POST /connections/:name/connect', 'DELETE /connections/:name/authorizations/:id'];
   const names: Record<string, string> = { agents: 'a-1', connections: 'c-1', issuers: 'i-1', operators: 'o-1' };
   const address = (path: string): string =>
@@ -130,6 +130,21 @@ describe('an operator’s change', () => {
         expect(entry).toMatchObject({ type: 'request.refused', data: { ...route, ...(code === '' ? {} : { code }) } });
         expect(entry?.actor.kind).toBe(status === 401 ? 'anonymous' : 'operator');
       }
+    }
+  });
+
+  test('of accounts is recorded when it is refused for what it names', async () => {
+    const account = 'aut_00000000000000000000000000';
+    const refusals: [Sent, number, string, string][] = [
+      [admin('POST', '/connections/nobodys/connect', {}), 404, 'not_found', 'POST'],
+      [admin('POST', '/connections/stripe/connect', {}), 400, 'invalid_request', 'POST'],
+      [admin('DELETE', `/connections/nobodys/authorizations/${account}`), 404, 'not_found', 'DELETE'],
+      [admin('DELETE', `/connections/stripe/authorizations/${account}?forget=true`), 404, 'not_found', 'DELETE'],
+    ];
+    for (const [sent, status, code, method] of refusals) {
+      const [entry, ...more] = await recorded(sent, status);
+      expect(more).toEqual([]);
+      expect(entry).toMatchObject({ type: 'request.refused', actor: { name: 'admin' }, data: { code, method } });
     }
   });
 

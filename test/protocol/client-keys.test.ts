@@ -1,6 +1,6 @@
 /** Keys a client publishes under its jwks_uri: fetched when needed, seldom, and only what verifies a signature is used. */
 import { createHmac, generateKeyPairSync } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { compact } from '../corpora/tokens.ts';
 import type { Answer, Broker } from '../support/broker.ts';
 import {
@@ -64,6 +64,23 @@ describe('a client that publishes its keys', () => {
     served['/down'] = { keys: [key.publicJwk] };
     await new Promise((resolve) => setTimeout(resolve, 2100));
     expect(await status('down')).toBe(200);
+  });
+
+  test('is served with the keys that are known while a stranger’s key id is looked for in vain', async () => {
+    served['/blip'] = { keys: [key.publicJwk] };
+    await publisher('blip');
+    expect(await status('blip')).toBe(200);
+    const now = Date.now;
+    const clock = jest.spyOn(Date, 'now');
+    try {
+      served['/blip'] = undefined;
+      clock.mockImplementation(() => now.call(Date) + 31_000);
+      expect(await status('blip', makeKey('ES256', 'unknown'))).toBe(401);
+      expect(fetches('blip')).toBe(2);
+      expect(await status('blip')).toBe(200);
+    } finally {
+      clock.mockRestore();
+    }
   });
 
   test('is refused where what it publishes is no key set', async () => {

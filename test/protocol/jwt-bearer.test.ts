@@ -1,7 +1,8 @@
 /** Agents without a secret: a token of the platform they run on proves them (RFC 7523). */
 import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { createServer } from 'node:http';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import * as oauth from 'oauth4webapi';
 import * as client from 'openid-client';
 import { compact } from '../corpora/tokens.ts';
@@ -320,6 +321,51 @@ describe('platforms', () => {
     }
     expect(rotating.fetches()).toBeLessThanOrEqual(2);
     await rotating.close();
+  });
+
+  test('an issuer that is down for a moment costs nobody the keys that are known, whatever strangers send', async () => {
+    const shaky = await startIssuer();
+    await trust(broker, 'shaky', shaky, { uses: ['workload'] });
+    await workloadAgent(broker, 'shaken', 'shaky', { sub: 'sam' });
+    must(await withAssertionGrant(broker, shaky.token(broker.url)), 200);
+    const now = Date.now;
+    const clock = jest.spyOn(Date, 'now');
+    try {
+      const good = shaky.published.keys;
+      shaky.published.keys = 'none';
+      clock.mockImplementation(() => now.call(Date) + 31_000);
+      const forged = shaky.token(broker.url, {}, { kid: 'nobody-knows' });
+      expect((await withAssertionGrant(broker, forged)).text).toBe(refusal);
+      expect(shaky.fetches()).toBe(2);
+      must(await withAssertionGrant(broker, shaky.token(broker.url)), 200);
+      // For the five minutes they are believed, and no longer.
+      clock.mockImplementation(() => now.call(Date) + 301_000);
+      expect((await withAssertionGrant(broker, shaky.token(broker.url))).text).toBe(refusal);
+      shaky.published.keys = good;
+      clock.mockImplementation(() => now.call(Date) + 304_000);
+      must(await withAssertionGrant(broker, shaky.token(broker.url)), 200);
+    } finally {
+      clock.mockRestore();
+      await shaky.close();
+    }
+  });
+
+  test('what is no JSON where the keys should be is quoted nowhere', async () => {
+    const canary = 'sk_live_9f8e7d6c';
+    const page = createServer((_req, res) => res.end(`${canary} is what a neighbour answers`));
+    await new Promise<void>((resolve) => page.listen(0, '127.0.0.1', resolve));
+    const address = page.address();
+    const port = typeof address === 'object' && address ? address.port : 0;
+    const lost = await startIssuer();
+    lost.metadata['jwks_uri'] = `http://127.0.0.1:${port}/`;
+    await trust(broker, 'lost', lost, { uses: ['workload'] });
+    await workloadAgent(broker, 'lost-one', 'lost', { sub: 'sam' });
+    expect((await withAssertionGrant(broker, lost.token(broker.url))).text).toBe(refusal);
+    const { text } = must(await broker.admin('GET', '/audit?type=agent.authentication_failed&limit=20'), 200);
+    expect(text).toContain('what is no JSON');
+    expect(`${text}${broker.log()}`).not.toContain(canary.slice(0, 8));
+    await lost.close();
+    await new Promise((resolve) => page.close(resolve));
   });
 
   test.each([

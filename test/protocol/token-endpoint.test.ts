@@ -1,5 +1,7 @@
 /** POST /token, as raw as the RFCs are exact. */
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { internalJwtProvider } from '../../adapters/providers/internal-jwt.ts';
+import { type Provider, ProviderFailure } from '../../src/ports/provider.ts';
 import type { Answer, Broker } from '../support/broker.ts';
 import {
   answerTo,
@@ -56,7 +58,14 @@ describe('the token endpoint', () => {
 
   beforeAll(async () => {
     upstream = await listen(() => ({ ok: true }));
-    broker = await startProtocolBroker();
+    const quoting: Provider = {
+      ...internalJwtProvider,
+      type: 'quoting',
+      mint: async () => {
+        throw new ProviderFailure('unavailable', 'the upstream’s “quota” is "used up" – for now');
+      },
+    };
+    broker = await startProtocolBroker({ extraProviders: [quoting] });
     reporter = await broker.agent('reporter');
     const made = must(
       await broker.admin('POST', '/agents', {
@@ -437,6 +446,15 @@ describe('the token endpoint', () => {
     });
   });
 
+  test('says what a provider said in the characters section 5.2 allows', async () => {
+    const settings = { audience: 'https://orders.example', scopes: ['read'] };
+    must(await broker.admin('POST', '/connections', { name: 'quoting', provider: 'quoting', settings }), 201);
+    must(await broker.entitle('reporter', 'quoting', ['read']), 201);
+    const answer = await asReporter({ ...grantType, resource: resource('quoting'), scope: 'read' });
+    expectError(answer, 'temporarily_unavailable', 502);
+    expect(answer.body['error_description']).toBe("the upstream's 'quota' is 'used up' ? for now");
+  });
+
   describe('for a suspended agent', () => {
     test('answers unauthorized_client when the secret is right, and as for anybody when it is not', async () => {
       const sleeper = await broker.agent('sleeper');
@@ -490,6 +508,27 @@ describe('the token endpoint', () => {
         names.map((name) => token(withAssertion(assertion(broker.url, name, stranger)))),
       );
       expect(new Set(assertions.map(seen)).size).toBe(1);
+    });
+
+    test('by the work an assertion makes', async () => {
+      const verifying = jest.spyOn(crypto.subtle, 'verify');
+      const worked = async (fields: Record<string, string>): Promise<number> => {
+        verifying.mockClear();
+        expectError(await token(fields), 'invalid_client', 401);
+        return verifying.mock.calls.length;
+      };
+      try {
+        for (const name of ['robot', 'reporter', 'nobody']) {
+          for (const stranger of [makeKey('ES256'), makeKey('ES256', 'other'), makeKey('RS256'), makeKey('Ed25519')]) {
+            const jwt = assertion(broker.url, name, stranger);
+            expect([name, stranger.kid, await worked(withAssertion(jwt))]).toEqual([name, stranger.kid, 1]);
+          }
+          const other = withAssertion(assertion(broker.url, name, makeKey('ES256')), { client_id: 'poster' });
+          expect([name, await worked(other)]).toEqual([name, 1]);
+        }
+      } finally {
+        verifying.mockRestore();
+      }
     });
 
     test('by its time', async () => {

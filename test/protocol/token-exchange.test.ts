@@ -264,6 +264,16 @@ describe('token exchange', () => {
     }
   });
 
+  test('takes no event for a token: neither logging out nor anything else the issuer tells of its subject', async () => {
+    const event = { 'http://schemas.openid.net/event/backchannel-logout': {} };
+    for (const type of ['id_token', 'access_token', 'jwt']) {
+      for (const typ of [undefined, 'JWT']) {
+        const told = issuer.token(broker.url, { sub: 'sam', sid: 's1', events: event }, { typ });
+        expect((await swap(told, { subject_token_type: tokenType(type) })).text).toBe(refusal);
+      }
+    }
+  });
+
   test('keeps issuers to what they are trusted for', async () => {
     const workload = await startIssuer();
     await trust(broker, 'only-workloads', workload, { uses: ['workload'] });
@@ -357,6 +367,22 @@ describe('token exchange', () => {
       must(await tries(paused[1] ?? ''), 200);
     });
 
+    test('is of the type it is said to be', async () => {
+      const opaque = tokenIn(await swap(of('sam')));
+      const signed = String(must(await swap(of('sam'), orders()), 200).body['access_token']);
+      const said = (text: string, type: string) => swap(text, { ...orders(), subject_token_type: tokenType(type) });
+      for (const [text, type] of [
+        [opaque, 'id_token'],
+        [opaque, 'jwt'],
+        [signed, 'id_token'],
+      ] as const) {
+        expect((await said(text, type)).text).toBe(refusal);
+      }
+      must(await said(opaque, 'access_token'), 200);
+      must(await said(signed, 'access_token'), 200);
+      must(await said(signed, 'jwt'), 200);
+    });
+
     test('of other kinds, or of nobody, is refused', async () => {
       const { operator } = { operator: broker.adminToken };
       for (const text of [
@@ -409,6 +435,8 @@ describe('token exchange', () => {
       const { body } = must(await exchange(broker, of('sam'), actor), 200);
       expect((await introspect(String(body['access_token']))).body['act']).toEqual({ sub: 'helper' });
       must(await swap(of('sam'), actor), 200);
+      must(await exchange(broker, of('sam'), { ...actor, client_id: 'helper' }), 200);
+      expect((await exchange(broker, of('sam'), { ...actor, client_id: 'other' })).text).toBe(refusal);
       expect((await swap(of('ann'), actor, other)).text).toBe(refusal);
     });
 

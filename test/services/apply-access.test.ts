@@ -300,6 +300,26 @@ describe('a document with one fault', () => {
     expect(await everything()).toEqual(before);
   });
 
+  test.each([undefined, { generate: true }])(
+    '(a stored secret that would go to another host, beside secret: %j) changes nothing',
+    async (secret) => {
+      await apply(good);
+      const before = await everything();
+      const settings = { ...gatewaySettings, base_url: 'https://elsewhere.example' };
+      const moved = connection('c', { settings, ...(secret === undefined ? {} : { secret }) });
+      expect(await refusalOf(apply({ connections: [moved] }))).toMatchObject({ code: 'conflict' });
+      expect(await everything()).toEqual(before);
+    },
+  );
+
+  test('(a secret that its provider cannot generate) changes nothing', async () => {
+    await apply(good);
+    const before = await everything();
+    const refusal = await refusalOf(apply({ connections: [connection('c', { secret: { generate: true } })] }));
+    expect(refusal?.detail).toBe('connections.0.secret: this provider cannot make one; give it');
+    expect(await everything()).toEqual(before);
+  });
+
   test('(something else changed it meanwhile) changes nothing of it', async () => {
     await apply(good);
     const row = managed.core.state.agentCalled('a');

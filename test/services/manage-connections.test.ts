@@ -1,3 +1,5 @@
+import { X509Certificate } from 'node:crypto';
+import { rootCertificates } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Connection, Grant } from '../../src/domain/model.ts';
 import { issueGrant } from '../../src/services/issue-grant.ts';
@@ -185,6 +187,28 @@ describe('a connection', () => {
     );
     expect(changed.version).toBe(2);
   });
+});
+
+describe('authorities in PEM, with its line ends', () => {
+  const pem = rootCertificates.slice(0, 2);
+  const database = { host: 'db.example.com', database: 'app', tls: { ca: pem.join('\n') } };
+  const providers: [string, object, (settings: Record<string, unknown>) => unknown][] = [
+    ['postgres', database, ({ tls }) => (tls as { ca?: unknown }).ca],
+    ['mysql', database, ({ tls }) => (tls as { ca?: unknown }).ca],
+    ['vault', { address: 'https://vault.example.com', readable: ['kv/data/x'], ca: pem.join('\n') }, ({ ca }) => ca],
+  ];
+  test.each(providers)(
+    'are taken by %s, and settings that were shown are taken back',
+    async (provider, settings, ca) => {
+      const connection = await newConnection({ provider, settings, secret: undefined });
+      const kept = ca(connection.settings) as string[];
+      const read = kept.map((der) => new X509Certificate(Buffer.from(der, 'base64')).fingerprint256);
+      expect(read).toEqual(pem.map((text) => new X509Certificate(text).fingerprint256));
+      const again = { settings: structuredClone(connection.settings) };
+      await updateConnection(managed.core, connection, again, managed.admin, caller);
+      expect(current(connection)).toEqual(connection);
+    },
+  );
 });
 
 describe('deleting a connection', () => {

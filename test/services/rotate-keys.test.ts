@@ -5,7 +5,8 @@ import type { Connection, SecretVersion } from '../../src/domain/model.ts';
 import { Refused } from '../../src/domain/refusals.ts';
 import { sealedBoxIn, withBox } from '../../src/domain/stored-handle.ts';
 import { KmsUnavailable } from '../../src/ports/kms.ts';
-import { sealedTables, type Write } from '../../src/ports/ledger.ts';
+import { LedgerUnavailable, sealedTables, type Write } from '../../src/ports/ledger.ts';
+import { sealTokens } from '../../src/services/authorization-tokens.ts';
 import { type Caller, commit, newId, record } from '../../src/services/core.ts';
 import { createConnection, deleteConnection, setSecret } from '../../src/services/manage-connections.ts';
 import { boxOf, type CoreWithSecrets, openKept } from '../../src/services/provider-context.ts';
@@ -227,6 +228,33 @@ describe('a rotation', () => {
     core.keyring.seal('test');
     await core.keyring.unseal(core.state.keyEncryptionKeys.all());
     expect(await secretOf(connection)).toBe('sk_one_0123456789');
+  });
+
+  test('does not make tokens look like somebody else’s when nobody knows whether they were recorded', async () => {
+    const connection = await connect('one', 'sk_one_0123456789');
+    const row = make.authorization(connection);
+    const tokens = { accessToken: 'before', refreshToken: 'r1', expiresAt: null };
+    row.sealed = sealTokens(core.keyring, row, row.tokens_version, tokens);
+    await write({ write: 'insert', table: 'authorizations', row });
+    const { commit: committing } = core.ledger;
+    core.ledger.commit = async (changeset) => {
+      const result = await committing.call(core.ledger, changeset);
+      if (!changeset.audit.some(({ type }) => type === 'authorization.refreshed')) return result;
+      core.ledger.commit = committing;
+      await rotateKek(core, caller);
+      startRewrapping();
+      await moved(2);
+      throw new LedgerUnavailable('nobody knows');
+    };
+    const done = await core.authorizations.redeem(core, connection.id, null, {
+      work: async () => ({
+        tokens: { ...tokens, accessToken: 'after', refreshToken: 'r2' },
+        result: { result: 'new' },
+      }),
+    });
+    expect(done).toEqual({ result: 'new' });
+    const now = core.state.authorizations.get(row.id);
+    expect(now && core.authorizations.open(now).accessToken.reveal()).toBe('after');
   });
 
   test('is not undone by rows that were read before it', async () => {

@@ -26,7 +26,7 @@ const latenessMs = 300;
 
 /**
  * @param target the real server
- * @param acts whether a message from the client makes or ends something: only those are half done or done late, so that
+ * @param acts whether a message from the client makes something (or ends it): only those are half done or done late, so that
  * what comes before them gets them there
  */
 export const startTroubledProxy = async (

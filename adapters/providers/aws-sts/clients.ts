@@ -2,9 +2,11 @@
  * The SDK's clients for one connection: its credentials, its addresses, over Warder's guarded network. Nothing is taken
  * from the environment or from files, unless a connection says `ambient`.
  */
+
 import type { IAMClient } from '@aws-sdk/client-iam';
 import type { STSClient } from '@aws-sdk/client-sts';
-import { type ConnectionSecret, ProviderFailure } from '../../../src/ports/provider.ts';
+import type { ConnectionSecret } from '../../../src/ports/call-context.ts';
+import { ProviderFailure } from '../../../src/ports/provider.ts';
 import type { Network } from '../../network.ts';
 import { type AwsSettings, addressesOf } from './settings.ts';
 

@@ -1,27 +1,9 @@
 /** What the settings of every database connection have: where it is, how it is spoken to, whose password opens it. */
-import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { judgeHost } from '../../../src/domain/network-address.ts';
 import { type Handle, ProviderFailure } from '../../../src/ports/provider.ts';
-
-const certificates = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
-
-const isCertificate = (pem: string): boolean => {
-  try {
-    return new X509Certificate(pem).subject !== undefined;
-  } catch {
-    return false;
-  }
-};
-
-const authorities = z
-  .string()
-  .max(40_000)
-  .refine((text) => {
-    const found = text.match(certificates) ?? [];
-    return found.length > 0 && found.every(isCertificate);
-  }, 'one or more certificates in PEM');
+import { asPem, authorities } from '../certificates.ts';
 
 export const databaseAddress = (port: number) => ({
   host: z.string().min(1).max(255),
@@ -38,9 +20,13 @@ export const databaseAddress = (port: number) => ({
 export interface DatabaseAddress {
   host: string;
   port: number;
-  tls: { mode: 'verify-full' | 'require' | 'disable'; ca?: string | undefined };
+  tls: { mode: 'verify-full' | 'require' | 'disable'; ca?: string[] | undefined };
   allow_private_network: boolean;
 }
+
+/** How the database is spoken to, with its authorities in PEM: for the driver, and for whoever gets a credential. */
+export const tlsOf = ({ tls: { mode, ca } }: DatabaseAddress) =>
+  ca === undefined ? { mode } : { mode, ca: ca.map(asPem).join('') };
 
 /** Adds what is wrong with the address. */
 export const judgeDatabaseAddress = (value: DatabaseAddress, context: z.RefinementCtx): void => {

@@ -1,6 +1,7 @@
 /** A session at a MySQL or MariaDB, over a socket of the guarded network. */
 import type { Network } from '../../network.ts';
 import type { Login } from '../database/connection-pools.ts';
+import { tlsOf } from '../database/settings.ts';
 import { guardParser, whileOpen } from '../database/sockets.ts';
 import type { MysqlSettings } from './settings.ts';
 import { type Dialect, quoted, sqlMode } from './statements.ts';
@@ -26,14 +27,15 @@ export const openSession = async (
   login: Login,
   signal: AbortSignal,
 ): Promise<Session> => {
-  const { host, port, tls, allow_private_network } = settings;
+  const { host, port, allow_private_network } = settings;
   const socket = await network.connect({ host, port, allowPrivateNetwork: allow_private_network }, signal);
   const stop = (): void => void socket.destroy();
   signal.addEventListener('abort', stop, { once: true });
   // Each wait below has its own listener; between two of them an error must not be nobody's.
   socket.on('error', () => undefined);
   try {
-    const verified = tls.mode === 'verify-full';
+    const { mode, ca } = tlsOf(settings);
+    const verified = mode === 'verify-full';
     const { createConnection } = await loadDriver();
     const opening = createConnection({
       host,
@@ -41,11 +43,11 @@ export const openSession = async (
       user: login.username,
       password: login.password,
       stream: guardParser(socket),
-      ...(tls.mode === 'disable'
+      ...(mode === 'disable'
         ? {}
         : {
             ssl: {
-              ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+              ...(ca === undefined ? {} : { ca }),
               rejectUnauthorized: verified,
               verifyIdentity: verified,
               minVersion: 'TLSv1.2',

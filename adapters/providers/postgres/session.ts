@@ -6,6 +6,7 @@ import pg from 'pg';
 import { ProviderFailure } from '../../../src/ports/provider.ts';
 import type { Network } from '../../network.ts';
 import type { Login } from '../database/connection-pools.ts';
+import { tlsOf } from '../database/settings.ts';
 import { guardParser, whileOpen } from '../database/sockets.ts';
 import { wholeMessages } from './messages.ts';
 import type { PostgresSettings } from './settings.ts';
@@ -41,7 +42,7 @@ const sessionOptions = [
 
 /** Section 54.2.10 of the manual: SSLRequest, and one byte back; more would be somebody else's (CVE-2021-23222). */
 const secured = async (socket: Socket, settings: PostgresSettings, signal: AbortSignal): Promise<Socket> => {
-  const { mode, ca } = settings.tls;
+  const { mode, ca } = tlsOf(settings);
   if (mode === 'disable') return socket;
   socket.write(Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]));
   const [answer] = (await whileOpen(socket, once(socket, 'data', { signal }))) as [Buffer];

@@ -1,6 +1,6 @@
 /** `/admin/v1/issuers`: whose tokens are believed at the token endpoint. Changing that is for admins. */
 import { z } from 'zod';
-import { assertionAlgorithms, type IssuerKeys } from '../../domain/model.ts';
+import { assertionAlgorithms, type IssuerKeys, longestTokenAgeSeconds } from '../../domain/model.ts';
 import { isPlainLine } from '../../domain/names.ts';
 import { readJwks } from '../../domain/public-jwk.ts';
 import { createIssuer, deleteIssuer, issuerCalled, updateIssuer } from '../../services/manage-issuers.ts';
@@ -10,8 +10,6 @@ import { issuerView } from '../views.ts';
 import { publicJwks } from './agents.ts';
 import { given } from './entitlements.ts';
 import { type AdminRoute, admins, created, everyone, noContent, ok, pageOf, route } from './route.ts';
-
-const longestAgeSeconds = 86_400;
 
 /** An https URL without anything a reader could drop, or a SPIFFE trust domain. It is compared byte for byte. */
 const isIssuer = (text: string): boolean => {
@@ -49,7 +47,7 @@ const fields = {
     .min(1)
     .refine((text) => isPlainLine(text, 200), 'the name of a claim'),
   claims: field.claimRules,
-  max_token_age_seconds: z.int().min(1).max(longestAgeSeconds),
+  max_token_age_seconds: z.int().min(1).max(longestTokenAgeSeconds),
   single_use: z.boolean(),
 };
 

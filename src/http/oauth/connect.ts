@@ -5,10 +5,10 @@
  * account will be used by whom: whoever was sent a link by somebody else sees what it is for before consenting.
  */
 import { type Request, type RequestHandler, type Response, Router } from 'express';
-import { refusalStatus } from '../../domain/refusals.ts';
+import { Refused, refusalStatus } from '../../domain/refusals.ts';
 import { callbackPath, consentMs, offeredFlow, openLink } from '../../services/connect-flow.ts';
 import { commit, record } from '../../services/core.ts';
-import { finishFlow } from '../../services/finish-flow.ts';
+import { finishFlow, recordRefusal } from '../../services/finish-flow.ts';
 import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';
 import { refusalOf } from '../problem.ts';
 
@@ -106,9 +106,22 @@ const pages =
 
 const linkOf = (req: Request): string => String(req.params['token'] ?? '');
 
+/**
+ * Whether a request was sent by a page of Warder's own, as far as browsers tell (Fetch, section 3.2; Fetch Metadata,
+ * section 2.2): they send `Origin` with every POST. Another site that sends the form would spare the person the page that
+ * says whose account will be used by whom, and a server that knows him may ask nothing.
+ */
+const isFromHere = (req: Request, issuer: string): boolean => {
+  const { origin } = req.headers;
+  const site = req.headers['sec-fetch-site'];
+  return (origin === undefined || origin === new URL(issuer).origin) && (site === undefined || site === 'same-origin');
+};
+
 const showLink = (edge: Edge) => async (req: Request, res: Response) => {
   const { flow, connection, host } = await offeredFlow(edge.core, linkOf(req));
   const whose = flow.subject === null ? 'everybody whom its operators allow' : `agents that act for ${flow.subject}`;
+  // With `no-referrer` browsers would say `Origin: null` when the button is used.
+  res.setHeader('Referrer-Policy', 'same-origin');
   sendPage(
     res,
     200,
@@ -123,6 +136,11 @@ const showLink = (edge: Edge) => async (req: Request, res: Response) => {
 };
 
 const openTheLink = (edge: Edge) => async (req: Request, res: Response) => {
+  if (!isFromHere(req, edge.core.issuer)) {
+    const { flow } = await offeredFlow(edge.core, linkOf(req));
+    await recordRefusal(edge.core, flow, anonymous(req), 'another_site');
+    throw new Refused('forbidden', 'this was sent by another site; open the link, and use the button there');
+  }
   const { flow, url, cookie } = await openLink(edge.core, linkOf(req), anonymous(req));
   setCookie(res, edge.core.issuer, flow.id, cookie, consentMs / 1000);
   res.setHeader('Cache-Control', 'no-store');

@@ -45,6 +45,10 @@ export const noStore = (res: Response): void => {
 
 const endpointPaths: ReadonlySet<string> = new Set(['/token', '/introspect', '/revoke']);
 
+/** RFC 6749 section 5.2 has no room for quotes, backslashes and whatever is not ASCII. */
+const describable = (text: string): string =>
+  text.replace(/["‘’“”]/g, "'").replace(/[^\x20\x21\x23-\x5b\x5d-\x7e]/g, '?');
+
 /** Whatever went wrong at these endpoints, before their own code too (a rate limit): never problem details. */
 export const oauthErrorHandler =
   (edge: Edge): ErrorRequestHandler =>
@@ -62,7 +66,7 @@ export const oauthErrorHandler =
     if (failure.status === 401 && req.headers.authorization !== undefined) {
       res.setHeader('WWW-Authenticate', 'Basic realm="warder", charset="UTF-8"');
     }
-    sendJson(res, failure.status, { error: failure.code, error_description: failure.description });
+    sendJson(res, failure.status, { error: failure.code, error_description: describable(failure.description) });
   };
 
 /** For tests that hold the map of refusals to the list of codes. */

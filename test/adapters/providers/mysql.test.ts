@@ -15,6 +15,7 @@ const conformance = (name: string, start: () => Promise<MysqlRig>): void =>
     name,
     async () => {
       const rig = await start();
+      // Undoing waits for what is late (the lock): were its own DROP not late too, nobody would see what was made.
       const proxy = await startTroubledProxy(rig.server, (message) =>
         /CREATE USER|DROP USER/.test(message.toString('latin1')),
       );

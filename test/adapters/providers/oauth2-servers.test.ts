@@ -199,17 +199,21 @@ describe('a narrowed token', () => {
   });
 
   test('whose width the server does not say is delivered only when introspection confirms it', async () => {
-    endpoints.set('/token', (_form, _req, res) => json(res, 200, token()));
-    const refused = await failing(mint(['read']));
-    expect([refused.kind, refused.message]).toEqual([
-      'refused',
-      expect.stringContaining('does not say whether it narrowed'),
-    ]);
+    // An empty text is what GitHub says of every token, whatever it can do.
+    for (const scope of [{ scope: '' }, {}]) {
+      endpoints.set('/token', (_form, _req, res) => json(res, 200, token(scope)));
+      const refused = await failing(mint(['read']));
+      expect([refused.kind, refused.message]).toEqual([
+        'refused',
+        expect.stringContaining('does not say whether it narrowed'),
+      ]);
+    }
     const introspected = { introspection_endpoint: `${url}/introspect` };
     for (const [facts, delivered] of [
       [{ active: true, scope: 'r' }, true],
       [{ active: true, scope: 'r w' }, false],
       [{ active: true }, false],
+      [{ active: true, scope: '' }, false],
       [{ active: false, scope: 'r' }, false],
     ] as const) {
       endpoints.set('/introspect', (_form, _req, res) => json(res, 200, facts));
@@ -302,6 +306,17 @@ describe('an answer of the token endpoint', () => {
       'refused',
       (_f, _q, res) => json(res, 401, { error: 'invalid_client', error_description: canaries.said }),
     ],
+    [
+      'invalid_client with its challenge (RFC 6749 section 5.2)',
+      'refused',
+      (_f, _q, res) => {
+        res.setHeader(
+          'www-authenticate',
+          `Basic realm="x", error="invalid_client", error_description="${canaries.said}"`,
+        );
+        json(res, 401, { error: 'invalid_client' });
+      },
+    ],
     ['invalid_scope', 'refused', (_f, _q, res) => json(res, 400, { error: 'invalid_scope' })],
     ['an error nobody knows', 'refused', (_f, _q, res) => json(res, 400, { error: canaries.said })],
     ['a redirect', 'unavailable', (_f, _q, res) => res.writeHead(307, { location: `${url}/elsewhere` }).end()],
@@ -343,6 +358,37 @@ describe('an answer of the token endpoint', () => {
     expect(failure.kind).toBe(kind);
     expect(seen.some(([path]) => path === '/elsewhere')).toBe(false);
     for (const canary of Object.values(canaries)) expect(shown(failure)).not.toContain(canary);
+  });
+
+  describe('to the code of a consent', () => {
+    const exchanged = (scope: string | undefined) => {
+      const answer = token({ refresh_token: canaries.refresh, ...(scope === undefined ? {} : { scope }) });
+      endpoints.set('/token', (_f, _q, res) => json(res, 200, answer));
+      const flow = { state: 's', nonce: 'n', codeVerifier: 'v'.repeat(43), redirectUri: `${url}/callback` };
+      const context = contextOf({ journalled: [], tokens: [] });
+      const { authorizations } = provider;
+      if (!authorizations) throw new Error('oauth2 has authorizations');
+      const code = new URLSearchParams({ code: 'c', state: 's' });
+      return authorizations.exchange(connectionOf(settingsOf()), flow, code, context);
+    };
+
+    test('says what was consented to, or that it is what was asked for', async () => {
+      expect((await exchanged(' r  admin:org ')).scopes).toEqual(['r', 'admin:org']);
+      for (const nothing of [undefined, '', ' ']) expect((await exchanged(nothing)).scopes).toEqual(['r', 'w']);
+    });
+
+    test.each([
+      ['with control characters', 'r \u001b[2Jw'],
+      ['in two lines', 'r\nw'],
+      ['with invisible characters', 'r \u202ew'],
+      ['with the access token', `r x${canaries.access}`],
+      ['with the refresh token', canaries.refresh],
+      ['without an end', 'r '.repeat(50_000)],
+    ])('is not recorded with scopes %s', async (_what, scope) => {
+      const failure = await failing(exchanged(scope));
+      expect(failure.message).toBe('the authorization server answered with scopes that are none');
+      for (const canary of Object.values(canaries)) expect(shown(failure)).not.toContain(canary);
+    });
   });
 
   test('that never comes ends with the signal', async () => {

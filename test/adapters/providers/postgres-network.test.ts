@@ -118,7 +118,8 @@ describe('TLS', () => {
       const port = await tlsBefore(right);
       for (const host of ['127.0.0.1', 'localhost']) {
         expect(await minting(port, { mode: 'verify-full', ca: right.cert }, host)).toMatchObject({
-          credential: { port },
+          // For the agent's own driver, as it was given.
+          credential: { port, tls: { ca: right.cert } },
         });
         expect(await minting(port, { mode: 'verify-full', ca: wrong.cert }, host)).toMatchObject({
           kind: 'unavailable',

@@ -73,6 +73,10 @@ const actorOf = async ({ edge, req, form }: TokenRequest, token: string, type: s
   const dead = deadAgentToken(row, agent, core.state.fences, core.clock.now());
   if (dead || !agent) return fail(`the actor token: ${dead?.code ?? 'revoked'}`);
   if (row.subject !== null) return fail('the actor token acts for somebody itself');
+  const named = form.get('client_id');
+  if (named !== undefined && named !== agent.id && named !== agent.name) {
+    return fail('client_id is another client than the actor token’s');
+  }
   return {
     agent,
     issuers: row.issuers,
@@ -101,7 +105,11 @@ const client = async (request: TokenRequest): Promise<Client> => {
 };
 
 /** A token of Warder: only its holder may exchange it, so that a token which strayed is worth nothing to the finder. */
-const ownSubject = async (core: Core, agent: Agent, token: string, target: Target): Promise<Claim> => {
+const ownSubject = async (core: Core, agent: Agent, token: string, type: string, target: Target): Promise<Claim> => {
+  // All of them are access tokens; those that are no JWT are opaque (section 3).
+  if (type !== accessToken && (type !== jwt || token.startsWith('wdr_'))) {
+    throw refused('a token of this broker that is not of the type it is said to be');
+  }
   const since = core.state.newestSeq;
   const { state } = core;
   const found = await findToken(core, token);
@@ -185,7 +193,8 @@ const foreignSubject = async (edge: Edge, agent: Agent, token: string, types: Re
 const handler = async (request: TokenRequest, { agent, issuers, guards }: Client, target: Target): Promise<Claim> => {
   const { edge, form } = request;
   const token = required(form, 'subject_token');
-  const types = subjectTypes.get(required(form, 'subject_token_type'));
+  const type = required(form, 'subject_token_type');
+  const types = subjectTypes.get(type);
   if (!types) throw new OAuthError('invalid_request', 'subject_token_type is not one that is accepted');
   const wanted = form.get('requested_token_type') ?? accessToken;
   if (wanted !== accessToken && wanted !== jwt) {
@@ -195,7 +204,7 @@ const handler = async (request: TokenRequest, { agent, issuers, guards }: Client
     throw new OAuthError('invalid_request', 'an agent token is not a JWT; name a connection that issues one');
   }
   const found = isOwn(edge.core.issuer, token)
-    ? await ownSubject(edge.core, agent, token, target)
+    ? await ownSubject(edge.core, agent, token, type, target)
     : await foreignSubject(edge, agent, token, types);
   const { standing } = found;
   return {
