@@ -26,7 +26,8 @@ const maxAttempts = 4;
 
 /**
  * What KMS says when the answer is no, and will be no again. Everything else (throttling, 5xx, no connection, expired
- * credentials, a custom key store that is away) says nothing about the key: an outage.
+ * credentials) says nothing about the key: an outage. KMSInvalidStateException is both: of a key that is to be deleted, and
+ * of any trouble with a custom key store. It seals, until KMS answers again.
  */
 const refusals: Readonly<Record<string, string>> = {
   AccessDeniedException: 'it does not let Warder use the key',

@@ -14,6 +14,7 @@ import {
   ProviderFailure,
 } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
+import { trustIn } from './certificates.ts';
 import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools } from './database/connection-pools.ts';
@@ -118,7 +119,10 @@ export const openMysqlProvider = (network: Network): Provider => {
     settingsSchema: jsonSchemaOf(mysqlSettings),
     checkSettings: (value) => checked<Record<string, unknown>>(mysqlSettings, value, 'settings'),
     checkSecret: (value) => checked<Record<string, string> | undefined>(adminSecret, value, 'secret'),
-    secretDestination: (value) => `mysql://${hostAndPort(parsed(value))}?tls=${parsed(value).tls.mode}`,
+    secretDestination: (value) => {
+      const { tls, ...address } = parsed(value);
+      return `mysql://${hostAndPort(address)}?tls=${tls.mode}${trustIn(tls.ca)}`;
+    },
     scopes: (value) => Object.keys(parsed(value).scopes),
     plan: ({ connection, grantId, scopes }) => {
       const settings = parsed(connection.settings);

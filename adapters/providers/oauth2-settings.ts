@@ -134,13 +134,16 @@ export const hostOf = (value: Settings): string =>
 
 /**
  * Every place the client's credentials and the tokens are sent to, and as which client: when one of them changes, those
- * in force must not follow.
+ * in force must not follow. Of the issuer all of it: what is published below it names the endpoints, and on one host there
+ * may be issuers of many.
  */
 export const destination = (value: Settings): string =>
   [
-    ...[value.issuer, ...endpoints.map((field) => value[field]), value.base_url].flatMap((text, i) =>
-      text === undefined ? [] : [`${['issuer', ...endpoints, 'base_url'][i]} ${new URL(text).origin}`],
-    ),
+    ...(value.issuer === undefined ? [] : [`issuer ${value.issuer}`]),
+    ...([...endpoints, 'base_url'] as const).flatMap((field) => {
+      const text = value[field];
+      return text === undefined ? [] : [`${field} ${new URL(text).origin}`];
+    }),
     `client ${value.client_id}`,
   ].join(', ');
 

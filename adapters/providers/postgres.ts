@@ -14,6 +14,7 @@ import {
   ProviderFailure,
 } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
+import { trustIn } from './certificates.ts';
 import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools, type Login } from './database/connection-pools.ts';
@@ -147,7 +148,10 @@ export const openPostgresProvider = (network: Network): Provider => {
     settingsSchema: jsonSchemaOf(postgresSettings),
     checkSettings: (value) => checked<Record<string, unknown>>(postgresSettings, value, 'settings'),
     checkSecret: (value) => checked<Record<string, string> | undefined>(adminSecret, value, 'secret'),
-    secretDestination: (value) => `postgresql://${hostAndPort(parsed(value))}?tls=${parsed(value).tls.mode}`,
+    secretDestination: (value) => {
+      const { tls, ...address } = parsed(value);
+      return `postgresql://${hostAndPort(address)}?tls=${tls.mode}${trustIn(tls.ca)}`;
+    },
     scopes: (value) => Object.keys(parsed(value).scopes),
     plan: ({ connection, grantId, scopes }) => ({
       credentialType: 'postgres',

@@ -11,6 +11,7 @@ import type { Network } from '../network.ts';
 import type { VaultReply, VaultRequest } from '../vault/client.ts';
 import { encodePath } from '../vault/path.ts';
 import type { VaultSession } from '../vault/session.ts';
+import { trustIn } from './certificates.ts';
 import { checked, jsonSchemaOf } from './checking.ts';
 import { readKvValue } from './vault-kv.ts';
 import {
@@ -153,7 +154,8 @@ export const openVaultProvider = (
   checkSecret: (value) => checked<Record<string, string> | undefined>(secret.optional(), value, 'secret'),
   secretDestination: (value) => {
     const settings = parsedVaultSettings(value);
-    return `${placeOf(settings)}${settings.auth.method === 'token' ? '' : ` auth/${settings.auth.mount}`}`;
+    const { auth, ca } = settings;
+    return `${placeOf(settings)}${auth.method === 'token' ? '' : ` auth/${auth.mount}`}${trustIn(ca)}`;
   },
   scopes: (value) => Object.keys(parsedVaultSettings(value).scopes),
   checkRequest: ({ scopes, parameters }) => {

@@ -368,12 +368,14 @@ export class GatewayCalls {
     const agent = holder?.agent;
     const connection = holder && core.state.connections.get(holder.grant.connection_id);
     const { requestId, address } = caller;
+    // Without proof of its key a token says nothing of who presents it: then what counts is where from.
+    const known = error.refusal.code === 'invalid_dpop_proof' ? undefined : agent;
     await commit(core, {
       writes: [],
       audit: [
         record(
           core,
-          agent ? this.#callerOf(agent, { requestId }) : { actor: { kind: 'anonymous', address }, requestId },
+          known ? this.#callerOf(known, { requestId }) : { actor: { kind: 'anonymous', address }, requestId },
           {
             type: 'gateway.refused',
             outcome: 'refused',

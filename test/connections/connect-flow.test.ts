@@ -216,6 +216,22 @@ describe('a link', () => {
     },
   );
 
+  test('is worth nothing any more when its maker is suspended while the code is exchanged', async () => {
+    const { body } = await rig.broker.admin('POST', '/operators', { name: 'maker-late', roles: ['operator'] });
+    const token = String(body['token']);
+    const made = await rig.broker.admin('POST', '/connections/svc/connect', {}, token);
+    const browser = openBrowser();
+    const answer = await answerOf(String(made.body['authorize_url']), browser);
+    const before = (await rig.server.refreshTokens()).length;
+    await rig.server.trouble.slow(600);
+    const page = browser.visit(answer);
+    await pause(150);
+    expect((await rig.broker.admin('PATCH', '/operators/maker-late', { status: 'suspended' })).status).toBe(200);
+    expect((await page).status).toBe(403);
+    await rig.server.trouble.well();
+    expect([await rig.accounts(), (await rig.server.refreshTokens()).length]).toEqual([[], before]);
+  });
+
   test('that was never made, or made up from one that was, is a page that says so', async () => {
     const { link } = await rig.begin();
     guesses = 6;

@@ -35,9 +35,10 @@ describe('a token bound to a key', () => {
 
   beforeAll(async () => {
     dataDir = temporaryDir();
-    port = await freePort();
     upstream = await listen(() => ({ ok: true }));
     issuer = await startIssuer();
+    // Last, so that none of the servers above is given it.
+    port = await freePort();
     broker = await startProtocolBroker({ dataDir, port });
     agent = await broker.agent('reporter');
     await trust(broker, 'corp', issuer);
@@ -235,6 +236,43 @@ describe('a token bound to a key', () => {
     broker = await startProtocolBroker({ dataDir, port });
     expect((await call('/v1/connections', token, { proof })).status).toBe(401);
     must(await call('/v1/connections', token, { proof: good('/v1/connections', token) }), 200);
+  });
+
+  test('without its key is a stranger’s: what is tried with it is recorded by address, not as the agent’s doing', async () => {
+    const newest = async (type: string): Promise<Record<string, unknown>> => {
+      const { items } = must(await broker.admin('GET', `/audit?type=${type}&limit=1`), 200).body;
+      return (items as Record<string, unknown>[])[0] ?? {};
+    };
+    const stranger = { actor: { kind: 'anonymous', address: expect.any(String) }, agent: { name: 'reporter' } };
+    const gateway = await bound(echo());
+    const replayed = good('/gateway/echo/x', gateway);
+    must(await call('/gateway/echo/x', gateway, { proof: replayed }), 200);
+    for (const stolen of [
+      { scheme: 'Bearer' },
+      {},
+      { proof: replayed },
+      { proof: good('/gateway/echo/x', gateway, 'GET', thief) },
+    ]) {
+      const { headers } = must(await call('/gateway/echo/x', gateway, stolen), 401);
+      const entry = await newest('gateway.refused');
+      expect(entry).toMatchObject({ ...stranger, request_id: headers.get('request-id') });
+    }
+    const actor = { actor_token: await bound(), actor_token_type: tokenType('access_token') };
+    const spent = proofOf(key, 'POST', at('/token'));
+    tokenIn(await ask(spent));
+    for (const proof of [undefined, 'garbage', spent, proofOf(thief, 'POST', at('/token'))]) {
+      const answer = await exchange(
+        broker,
+        issuer.token(broker.url),
+        actor,
+        proof === undefined ? {} : { dpop: proof },
+      );
+      expect(must(answer, 400).body['error']).toBe('invalid_dpop_proof');
+      const entry = await newest('agent.authentication_failed');
+      expect(entry).toMatchObject({ ...stranger, request_id: answer.headers.get('request-id') });
+      expect((await newest('token.refused'))['request_id']).not.toBe(answer.headers.get('request-id'));
+    }
+    expect(JSON.stringify(await newest('agent.proved_possession'))).not.toContain(thief.jkt);
   });
 
   test('is dead when it was revoked, whatever the proof', async () => {

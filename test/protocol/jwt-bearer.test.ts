@@ -36,9 +36,10 @@ describe('a workload', () => {
 
   beforeAll(async () => {
     dataDir = temporaryDir();
-    port = await freePort();
     upstream = await listen(() => ({ ok: true }));
     issuer = await startIssuer();
+    // Last, so that none of the servers above is given it.
+    port = await freePort();
     broker = await startProtocolBroker({ dataDir, port });
     await trust(broker, 'ci', issuer, { uses: ['workload'] });
     await workloadAgent(broker, 'deployer', 'ci', { sub });

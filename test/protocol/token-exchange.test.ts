@@ -41,10 +41,11 @@ describe('token exchange', () => {
 
   beforeAll(async () => {
     dataDir = temporaryDir();
-    port = await freePort();
     upstream = await listen(() => ({ ok: true }));
     issuer = await startIssuer();
     partner = await startIssuer('RS256');
+    // Last, so that none of the servers above is given it.
+    port = await freePort();
     broker = await startProtocolBroker({ dataDir, port, env: { WARDER_KEY_MAX_AGE_SECONDS: '86400' } });
     await trust(broker, 'corp', issuer, { uses: ['subject', 'workload'] });
     await trust(broker, 'partner', partner, { subject_claim: 'email', audiences: ['https://app.example'] });

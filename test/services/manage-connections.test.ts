@@ -190,7 +190,9 @@ describe('a connection', () => {
 });
 
 describe('authorities in PEM, with its line ends', () => {
-  const pem = rootCertificates.slice(0, 2);
+  // As many as there is room for: of the smallest, some dozens.
+  const [smallest = ''] = [...rootCertificates].sort((a, b) => a.length - b.length);
+  const pem = Array.from({ length: 50 }, () => smallest);
   const database = { host: 'db.example.com', database: 'app', tls: { ca: pem.join('\n') } };
   const providers: [string, object, (settings: Record<string, unknown>) => unknown][] = [
     ['postgres', database, ({ tls }) => (tls as { ca?: unknown }).ca],
@@ -280,6 +282,24 @@ describe('the secret of a connection', () => {
     const moving = updateConnection(managed.core, connection, { settings: elsewhere }, managed.admin, caller);
     expect(await refusalOf(moving)).toMatchObject({ code: 'conflict' });
     expect(current(connection)).toEqual(connection);
+  });
+
+  test.each([
+    ['postgres', (ca: string) => ({ host: 'db.example.com', database: 'app', tls: { ca } })],
+    ['mysql', (ca: string) => ({ host: 'db.example.com', database: 'app', tls: { ca } })],
+    ['vault', (ca: string) => ({ address: 'https://vault.example.com', readable: ['kv/data/x'], ca })],
+  ])('does not go to a %s that other authorities vouch for', async (provider, settings) => {
+    const [one = '', other = ''] = rootCertificates;
+    const secret =
+      provider === 'vault' ? { token: 'hvs.0123456789' } : { username: 'warder', password: 'x'.repeat(12) };
+    const connection = await newConnection({ provider, settings: settings(`${one}\n${other}`), secret });
+    const patch = (ca: string, more: object = {}) =>
+      refusalOf(
+        updateConnection(managed.core, current(connection), { settings: settings(ca), ...more }, managed.admin, caller),
+      );
+    expect(await patch(other)).toMatchObject({ code: 'conflict' });
+    expect(await patch(`${other}\n${one}`)).toBeUndefined();
+    expect(await patch(other, { secret })).toBeUndefined();
   });
 
   test('is replaced in the same change that moves the connection', async () => {

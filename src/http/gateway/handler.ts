@@ -57,8 +57,9 @@ const tokenOrNothing = (req: Request): string | undefined => {
 const refuse = async (edge: Edge, req: Request, res: Response, asked: RefusedRequest, error: Refused) => {
   if (error.refusal.code === 'ledger_unavailable') return;
   const holder = await edge.calls.holderOf(tokenOrNothing(req));
-  // A stranger's guesses are limited before they are recorded, or he could fill the ledger.
-  if (!holder) await edge.limits.failed(addressOf(req));
+  // A stranger's guesses are limited before they are recorded, or he could fill the ledger. Whoever has a token that is
+  // bound to a key, and not the key, is one.
+  if (!holder || error.refusal.code === 'invalid_dpop_proof') await edge.limits.failed(addressOf(req));
   await edge.calls.recordRefusal(holder, asked, { requestId: requestId(req), address: addressOf(req) }, error);
   challenge(req, res, edge.core.issuer, '/gateway', error);
 };

@@ -463,6 +463,17 @@ describe('proving the client', () => {
 });
 
 describe('a secret', () => {
+  test('is given anew for another issuer on the same host, and not for another path of the API', () => {
+    const to = (more: object) =>
+      provider.secretDestination?.(
+        settingsOf({ authorization_endpoint: undefined, token_endpoint: undefined, issuer: `${url}/a`, ...more }),
+      );
+    const base = { base_url: `${url}/v1` };
+    expect(to({ issuer: `${url}/b` })).not.toBe(to({}));
+    expect(to({ base_url: `${url}/v2` })).toBe(to(base));
+    expect(to(base)).not.toBe(to({}));
+  });
+
   const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey.export({ type: 'pkcs8', format: 'pem' });
   const bad: [string, unknown][] = [
     ['a text', 'secret'],

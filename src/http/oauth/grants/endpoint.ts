@@ -12,7 +12,7 @@ import { proofHeader } from '../../access-token.ts';
 import type { Edge } from '../../edge.ts';
 import { refusalOf } from '../../problem.ts';
 import { sendJson } from '../../reply.ts';
-import { authenticateClient, type Client, callerOf } from '../client.ts';
+import { authenticateClient, type Client, callerOf, recordFailedAuthentication } from '../client.ts';
 import { noStore, toOAuthError } from '../errors.ts';
 import { OAuthError, readForm } from '../form.ts';
 import { type Target, targetOf } from '../target.ts';
@@ -37,23 +37,21 @@ const unsupported = ({ form }: TokenRequest): OAuthError =>
 
 const noProof = (why: string): OAuthError => new OAuthError('invalid_dpop_proof', why);
 
-/** RFC 9449 section 5: a proof in the request binds what is issued to its key. Spent, as from here on it is acted on. */
-const possession = async ({ edge, req }: TokenRequest, { agent }: Client): Promise<VerifiedProof | undefined> => {
-  const header = proofHeader(req);
-  if (header === undefined) {
-    if (agent.dpop === 'required') throw noProof('this agent must prove that it holds a key (DPoP)');
-    return undefined;
-  }
-  const proof = await verifyProof(edge.core, header, { method: req.method, url: `${edge.core.issuer}/token` });
-  await spendProof(edge.core, proof, callerOf(req, agent));
-  return proof;
-};
-
 /** Tokens in the request that are bound to a key are worth nothing without a proof of it. */
-const requireKeys = (keys: readonly string[], proof: VerifiedProof | undefined): void => {
-  if (keys.some((jkt) => jkt !== proof?.jkt)) {
-    throw noProof('a token in the request is bound to a key; send a proof of that key');
-  }
+const provesKeys = (keys: readonly string[], proof: VerifiedProof | undefined): boolean =>
+  keys.every((jkt) => jkt === proof?.jkt);
+
+const unprovenKey = (): OAuthError => noProof('a token in the request is bound to a key; send a proof of that key');
+
+/** RFC 9449 section 5: a proof in the request binds what is issued to its key. Spent, as from here on it is acted on. */
+const possession = async ({ edge, req }: TokenRequest, { agent, keys }: Client): Promise<VerifiedProof | undefined> => {
+  const header = proofHeader(req);
+  const target = { method: req.method, url: `${edge.core.issuer}/token` };
+  const proof = header === undefined ? undefined : await verifyProof(edge.core, header, target);
+  if (!provesKeys(keys, proof)) throw unprovenKey();
+  if (!proof && agent.dpop === 'required') throw noProof('this agent must prove that it holds a key (DPoP)');
+  if (proof) await spendProof(edge.core, proof, callerOf(req, agent));
+  return proof;
 };
 
 const issueOwn = async ({ edge, req }: TokenRequest, agent: Agent, claim: Claim, jkt: string | undefined) => {
@@ -111,18 +109,31 @@ const recordTokenRefusal = async ({ edge, req }: TokenRequest, agent: Agent, err
   });
 };
 
-const work = async (request: TokenRequest, client: Client, issuing: () => void): Promise<object> => {
-  const { edge, form } = request;
+/** @param recorded to be called where a refusal has, or will have, a record of another kind than this endpoint's */
+const work = async (request: TokenRequest, client: Client, recorded: () => void): Promise<object> => {
+  const { edge, req, form } = request;
   const grantType = grantTypeOf(request);
   if (!grantType) throw unsupported(request);
-  const proof = await possession(request, client);
+  const proof = await possession(request, client).catch(async (error: unknown) => {
+    if (client.keys.length > 0) {
+      // Whoever has only a bound token of the agent is not the agent: nothing is said in its name.
+      recorded();
+      await recordFailedAuthentication(
+        edge,
+        req,
+        client.agent.id,
+        'no proof of the key that the actor token is bound to',
+      );
+    }
+    throw error;
+  });
   const audiences = grantType.parameters.includes('audience') ? form.all('audience') : [];
   const target = targetOf(edge.core.issuer, form, audiences);
   const claim = await grantType.handler(request, client, target);
-  requireKeys([...client.keys, ...(claim.keys ?? [])], proof);
+  if (!provesKeys(claim.keys ?? [], proof)) throw unprovenKey();
   if (target.kind === 'own') return issueOwn(request, client.agent, claim, proof?.jkt);
   // From here on refusals are recorded with what was asked for (issue-grant.ts).
-  issuing();
+  recorded();
   return issueForConnection(request, client.agent, claim, proof?.jkt, target);
 };
 
