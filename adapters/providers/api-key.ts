@@ -6,8 +6,8 @@ import { z } from 'zod';
 import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
 import { MIN_SECRET_BYTES } from '../../src/domain/secret-mask.ts';
 import type { Provider } from '../../src/ports/provider.ts';
-import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
-import { inject, isTrimmed, judgeBaseUrl, rules, targetOf, timeouts, visibleAscii } from './gateway-settings.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './shared/checking.ts';
+import { inject, isTrimmed, judgeBaseUrl, rules, targetOf, timeouts, visibleAscii } from './shared/gateway-settings.ts';
 
 const settings = z
   .strictObject({

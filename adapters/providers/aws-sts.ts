@@ -21,7 +21,7 @@ import { errorOf, failureOf } from './aws-sts/failure.ts';
 import { sessionName } from './aws-sts/session-name.ts';
 import { limits, policyProblem, type SessionPolicy, sessionPolicy } from './aws-sts/session-policy.ts';
 import { type AwsSettings, addressesOf, awsSettings } from './aws-sts/settings.ts';
-import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './shared/checking.ts';
 
 const parsed = parsedOnce<AwsSettings>(awsSettings);
 

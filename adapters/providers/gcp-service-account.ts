@@ -8,9 +8,9 @@ import { z } from 'zod';
 import { Refused } from '../../src/domain/refusals.ts';
 import { type Provider, ProviderFailure } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
-import { checked, jsonSchemaOf } from './checking.ts';
-import { downscope, impersonate, type Source, sourceToken } from './gcp-api.ts';
-import { combined, parsed, readKey, type Settings, secret, settings } from './gcp-settings.ts';
+import { downscope, impersonate, type Source, sourceToken } from './gcp-service-account/api.ts';
+import { combined, parsed, readKey, type Settings, secret, settings } from './gcp-service-account/settings.ts';
+import { checked, jsonSchemaOf } from './shared/checking.ts';
 
 /** Twelve hours, where the organisation's policy allows; one hour otherwise (`generateAccessToken`, `lifetime`). */
 const longestLifeMs = 43_200_000;

@@ -10,9 +10,9 @@ import { z } from 'zod';
 import { Refused } from '../../src/domain/refusals.ts';
 import { type Provider, ProviderFailure } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
-import { checked, jsonSchemaOf } from './checking.ts';
-import { createInstallationToken, deleteInstallationToken } from './github-app-api.ts';
-import { combined, parsed, type Settings, secret, settings } from './github-app-settings.ts';
+import { createInstallationToken, deleteInstallationToken } from './github-app/api.ts';
+import { combined, parsed, type Settings, secret, settings } from './github-app/settings.ts';
+import { checked, jsonSchemaOf } from './shared/checking.ts';
 
 const tokenLifeMs = 3_600_000;
 /** Between planning a token and GitHub making it: a provider's call may take so long, and then some. */

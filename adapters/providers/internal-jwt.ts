@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { isName, isScopeName, nameRule, scopeNameRule } from '../../src/domain/names.ts';
 import type { Provider } from '../../src/ports/provider.ts';
-import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './shared/checking.ts';
 
 const audience = z.string().min(1).max(500);
 const settings = z.strictObject({

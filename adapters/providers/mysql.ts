@@ -14,8 +14,6 @@ import {
   ProviderFailure,
 } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
-import { trustIn } from './certificates.ts';
-import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools } from './database/connection-pools.ts';
 import { adminSecret, hostAndPort, requireMadeAt, tlsOf } from './database/settings.ts';
@@ -33,6 +31,8 @@ import {
   takeLock,
   userName,
 } from './mysql/statements.ts';
+import { trustIn } from './shared/certificates.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './shared/checking.ts';
 
 const maxSessions = 10;
 const idleMs = 30_000;

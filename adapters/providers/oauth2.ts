@@ -18,12 +18,10 @@ import {
   ProviderFailure,
 } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
-import { checked, jsonSchemaOf } from './checking.ts';
-import { targetOf } from './gateway-settings.ts';
-import { untilAborted } from './oauth2-answers.ts';
-import { authorizationServer } from './oauth2-consent.ts';
-import { type Answer, excess, ofClient, refreshed, revoked, tokensOf } from './oauth2-requests.ts';
-import { Servers } from './oauth2-server.ts';
+import { untilAborted } from './oauth2/answers.ts';
+import { authorizationServer } from './oauth2/consent.ts';
+import { type Answer, excess, ofClient, refreshed, revoked, tokensOf } from './oauth2/requests.ts';
+import { Servers } from './oauth2/server.ts';
 import {
   destination,
   hostOf,
@@ -33,7 +31,9 @@ import {
   type Settings,
   secret,
   settings,
-} from './oauth2-settings.ts';
+} from './oauth2/settings.ts';
+import { checked, jsonSchemaOf } from './shared/checking.ts';
+import { targetOf } from './shared/gateway-settings.ts';
 
 /** How long what nobody wants any more is tried to be revoked for. */
 const tidyMs = 5_000;

@@ -14,8 +14,6 @@ import {
   ProviderFailure,
 } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
-import { trustIn } from './certificates.ts';
-import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
 import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools, type Login } from './database/connection-pools.ts';
 import { retrying } from './database/retry.ts';
@@ -38,6 +36,8 @@ import {
   roleName,
   shutOut,
 } from './postgres/statements.ts';
+import { trustIn } from './shared/certificates.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './shared/checking.ts';
 
 /** Enough to hide the time of a commit; a server has a hundred for everybody unless told otherwise. */
 const maxSessions = 16;

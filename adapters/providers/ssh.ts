@@ -10,7 +10,7 @@ import { z } from 'zod';
 import type { ConnectionSecret } from '../../src/ports/call-context.ts';
 import type { MintRequest, Provider } from '../../src/ports/provider.ts';
 import { ProviderFailure } from '../../src/ports/provider.ts';
-import { checked, jsonSchemaOf, parsedOnce } from './checking.ts';
+import { checked, jsonSchemaOf, parsedOnce } from './shared/checking.ts';
 import { makeCertificate } from './ssh/certificate.ts';
 import { principalsOf, type Scope, sshSettings } from './ssh/permissions.ts';
 import { isOpenSshPrivateKey, readOpenSshPrivateKey, writeOpenSshPrivateKey } from './ssh/private-key.ts';

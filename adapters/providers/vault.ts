@@ -11,9 +11,9 @@ import type { Network } from '../network.ts';
 import type { VaultReply, VaultRequest } from '../vault/client.ts';
 import { encodePath } from '../vault/path.ts';
 import type { VaultSession } from '../vault/session.ts';
-import { trustIn } from './certificates.ts';
-import { checked, jsonSchemaOf } from './checking.ts';
-import { readKvValue } from './vault-kv.ts';
+import { trustIn } from './shared/certificates.ts';
+import { checked, jsonSchemaOf } from './shared/checking.ts';
+import { readKvValue } from './vault/kv.ts';
 import {
   asking,
   handleOf,
@@ -27,15 +27,15 @@ import {
   secondsUntil,
   undo,
   type VaultHandle,
-} from './vault-leases.ts';
-import { type OpenSession, vaultSessions } from './vault-sessions.ts';
+} from './vault/leases.ts';
+import { type OpenSession, vaultSessions } from './vault/sessions.ts';
 import {
   mayBeRead,
   parsedVaultSettings,
   type VaultScope,
   type VaultSettings,
   vaultSettings,
-} from './vault-settings.ts';
+} from './vault/settings.ts';
 
 const line = (what: string) =>
   z

@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { judgeHost } from '../../../src/domain/network-address.ts';
 import { type Handle, ProviderFailure } from '../../../src/ports/provider.ts';
-import { asPem, authorities } from '../certificates.ts';
+import { asPem, authorities } from '../shared/certificates.ts';
 
 export const databaseAddress = (port: number) => ({
   host: z.string().min(1).max(255),

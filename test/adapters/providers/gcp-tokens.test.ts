@@ -7,8 +7,8 @@ import fc from 'fast-check';
 import { IdentityPoolClient, Impersonated, JWT } from 'google-auth-library';
 import { createLocalJWKSet, createRemoteJWKSet, exportJWK, SignJWT } from 'jose';
 import { openNetwork } from '../../../adapters/network.ts';
+import { combined, parsed } from '../../../adapters/providers/gcp-service-account/settings.ts';
 import { openGcpServiceAccountProvider } from '../../../adapters/providers/gcp-service-account.ts';
-import { combined, parsed } from '../../../adapters/providers/gcp-settings.ts';
 import { Refused } from '../../../src/domain/refusals.ts';
 import { type Answer, type Broker, removeTemporaryDirs, startBroker } from '../../support/broker.ts';
 import {

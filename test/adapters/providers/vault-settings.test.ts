@@ -2,8 +2,8 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { openNetwork } from '../../../adapters/network.ts';
+import { mayBeRead, parsedVaultSettings } from '../../../adapters/providers/vault/settings.ts';
 import { openVaultProvider } from '../../../adapters/providers/vault.ts';
-import { mayBeRead, parsedVaultSettings } from '../../../adapters/providers/vault-settings.ts';
 import { encodePath, isKvPath, isVaultPath, leavesVaultAlone } from '../../../adapters/vault/path.ts';
 import { authority } from '../../vendors/vault/certificates.ts';
 

@@ -1,6 +1,6 @@
 /** How settings name the base of an upstream's API. The gateway has rules of its own (api-key.ts). */
 import { z } from 'zod';
-import { judgeHost } from '../../src/domain/network-address.ts';
+import { judgeHost } from '../../../src/domain/network-address.ts';
 
 /** @returns why this is not the base of an API that a secret may be sent to, or undefined */
 export const upstreamUrlProblem = (text: string, allowPrivateNetwork: boolean): string | undefined => {

@@ -1,11 +1,11 @@
 /** What an operator writes about a Vault: where it is, how Warder logs in, which paths agents may have secrets of. */
 import { z } from 'zod';
-import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
-import { judgeHost } from '../../src/domain/network-address.ts';
-import { isKvPath, isVaultPath, leavesVaultAlone, pathRule } from '../vault/path.ts';
-import type { VaultSite } from '../vault/transport.ts';
-import { asPem, authorities } from './certificates.ts';
-import { parsedOnce } from './checking.ts';
+import { isScopeName, scopeNameRule } from '../../../src/domain/names.ts';
+import { judgeHost } from '../../../src/domain/network-address.ts';
+import { isKvPath, isVaultPath, leavesVaultAlone, pathRule } from '../../vault/path.ts';
+import type { VaultSite } from '../../vault/transport.ts';
+import { asPem, authorities } from '../shared/certificates.ts';
+import { parsedOnce } from '../shared/checking.ts';
 
 const path = z.string().refine(isVaultPath, pathRule);
 const mount = path.refine((text) => !/^sys(\/|$)/i.test(text), 'not a place where somebody logs in');

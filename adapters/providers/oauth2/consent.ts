@@ -5,10 +5,10 @@ import {
   calculatePKCECodeChallenge,
   type ServerMetadata,
 } from 'openid-client';
-import { isPlainLine } from '../../src/domain/names.ts';
-import type { AuthorizationServer } from '../../src/ports/authorization.ts';
-import { AnswerRefused, ProviderFailure } from '../../src/ports/provider.ts';
-import { knownError } from './oauth2-answers.ts';
+import { isPlainLine } from '../../../src/domain/names.ts';
+import type { AuthorizationServer } from '../../../src/ports/authorization.ts';
+import { AnswerRefused, ProviderFailure } from '../../../src/ports/provider.ts';
+import { knownError } from './answers.ts';
 import {
   type Answer,
   asking,
@@ -19,9 +19,9 @@ import {
   scopeParameter,
   targets,
   tokensOf,
-} from './oauth2-requests.ts';
-import type { Servers } from './oauth2-server.ts';
-import { consentScopes, hostOf, oauthScopes, parsed, type Settings } from './oauth2-settings.ts';
+} from './requests.ts';
+import type { Servers } from './server.ts';
+import { consentScopes, hostOf, oauthScopes, parsed, type Settings } from './settings.ts';
 
 /**
  * Whether the answer is from the server that was asked (RFC 9207 section 2.4): another's would make this one's client

@@ -8,14 +8,14 @@ import {
   tokenIntrospection,
   tokenRevocation,
 } from 'openid-client';
-import { isShowable } from '../../src/domain/names.ts';
-import { MIN_SECRET_BYTES } from '../../src/domain/secret-mask.ts';
-import type { HeldTokens, NewTokens } from '../../src/ports/authorization.ts';
-import type { CallContext } from '../../src/ports/call-context.ts';
-import { AuthorizationDead, ProviderFailure } from '../../src/ports/provider.ts';
-import { failureOf } from './oauth2-answers.ts';
-import type { Servers } from './oauth2-server.ts';
-import type { Settings } from './oauth2-settings.ts';
+import { isShowable } from '../../../src/domain/names.ts';
+import { MIN_SECRET_BYTES } from '../../../src/domain/secret-mask.ts';
+import type { HeldTokens, NewTokens } from '../../../src/ports/authorization.ts';
+import type { CallContext } from '../../../src/ports/call-context.ts';
+import { AuthorizationDead, ProviderFailure } from '../../../src/ports/provider.ts';
+import { failureOf } from './answers.ts';
+import type { Servers } from './server.ts';
+import type { Settings } from './settings.ts';
 
 export type Answer = TokenEndpointResponse & TokenEndpointResponseHelpers;
 

@@ -1,10 +1,10 @@
 /** What an operator writes of a `github-app` connection, and what its scopes amount to together. */
 import { z } from 'zod';
-import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
-import { Refused } from '../../src/domain/refusals.ts';
-import { parsedOnce } from './checking.ts';
-import { minModulusBits, rsaPrivateKey } from './rsa-key.ts';
-import { upstreamUrl, upstreamUrlProblem } from './upstream-url.ts';
+import { isScopeName, scopeNameRule } from '../../../src/domain/names.ts';
+import { Refused } from '../../../src/domain/refusals.ts';
+import { parsedOnce } from '../shared/checking.ts';
+import { minModulusBits, rsaPrivateKey } from '../shared/rsa-key.ts';
+import { upstreamUrl, upstreamUrlProblem } from '../shared/upstream-url.ts';
 
 /** In rising order: each includes those before it. */
 const levels = ['read', 'write', 'admin'] as const;

@@ -2,10 +2,10 @@
 import { createPrivateKey } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { z } from 'zod';
-import { type ProviderContext, ProviderFailure } from '../../src/ports/provider.ts';
-import type { Asked, ServiceAccountKey, Settings } from './gcp-settings.ts';
-import { callJson, type JsonAnswer } from './json-call.ts';
-import { withoutSlash } from './upstream-url.ts';
+import { type ProviderContext, ProviderFailure } from '../../../src/ports/provider.ts';
+import { callJson, type JsonAnswer } from '../shared/json-call.ts';
+import { withoutSlash } from '../shared/upstream-url.ts';
+import type { Asked, ServiceAccountKey, Settings } from './settings.ts';
 
 type Fetch = typeof globalThis.fetch;
 type Context = Pick<ProviderContext, 'now' | 'signal' | 'signJwt'>;

@@ -1,8 +1,8 @@
 /** What connections whose requests pass through the gateway have in common: where they go, and how a secret is put in. */
 import { z } from 'zod';
-import { compileRule } from '../../src/domain/gateway-rules.ts';
-import { judgeHost } from '../../src/domain/network-address.ts';
-import type { GatewayTarget } from '../../src/ports/provider.ts';
+import { compileRule } from '../../../src/domain/gateway-rules.ts';
+import { judgeHost } from '../../../src/domain/network-address.ts';
+import type { GatewayTarget } from '../../../src/ports/provider.ts';
 
 const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/;
 /** Headers that frame or route a message: a secret in one of them would change what the upstream takes it for. */

@@ -1,12 +1,12 @@
 /** The two calls of GitHub's API that `github-app` makes, and what their answers mean. */
 import { SignJWT } from 'jose';
 import { z } from 'zod';
-import type { SecretText } from '../../src/domain/secret-text.ts';
-import { ProviderFailure } from '../../src/ports/provider.ts';
-import { type Asked, includes, type Settings } from './github-app-settings.ts';
-import { callJson, type JsonAnswer } from './json-call.ts';
-import { rsaPrivateKey } from './rsa-key.ts';
-import { withoutSlash } from './upstream-url.ts';
+import type { SecretText } from '../../../src/domain/secret-text.ts';
+import { ProviderFailure } from '../../../src/ports/provider.ts';
+import { callJson, type JsonAnswer } from '../shared/json-call.ts';
+import { rsaPrivateKey } from '../shared/rsa-key.ts';
+import { withoutSlash } from '../shared/upstream-url.ts';
+import { type Asked, includes, type Settings } from './settings.ts';
 
 type Fetch = typeof globalThis.fetch;
 

@@ -13,11 +13,11 @@ import {
   PrivateKeyJwt,
   type ServerMetadata,
 } from 'openid-client';
-import type { CallContext, ConnectionSecret } from '../../src/ports/call-context.ts';
-import { ProviderFailure } from '../../src/ports/provider.ts';
-import type { Network } from '../network.ts';
-import { boundedFetch, failureOf, untilAborted } from './oauth2-answers.ts';
-import { type Settings, signingKeyOf } from './oauth2-settings.ts';
+import type { CallContext, ConnectionSecret } from '../../../src/ports/call-context.ts';
+import { ProviderFailure } from '../../../src/ports/provider.ts';
+import type { Network } from '../../network.ts';
+import { boundedFetch, failureOf, untilAborted } from './answers.ts';
+import { type Settings, signingKeyOf } from './settings.ts';
 
 /** Endpoints move seldom; a server that moved one is asked again within the hour. */
 const metadataLifeMs = 3_600_000;

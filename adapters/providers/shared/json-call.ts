@@ -2,8 +2,8 @@
  * One call of an HTTP API that speaks JSON, over the guarded network: no redirect is followed, an answer is read only so
  * far, and what fails is a ProviderFailure in which nothing of the request or the answer is left.
  */
-import { ProviderFailure } from '../../src/ports/provider.ts';
-import { AddressRefused } from '../network.ts';
+import { ProviderFailure } from '../../../src/ports/provider.ts';
+import { AddressRefused } from '../../network.ts';
 
 export interface JsonCall {
   /** As people know it, for the failure: `GitHub`. */

@@ -1,10 +1,10 @@
 /** The settings of `oauth2` connections, and the client's credentials at the authorization server. */
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
-import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
-import { MIN_SECRET_BYTES } from '../../src/domain/secret-mask.ts';
-import { parsedOnce } from './checking.ts';
-import { addressProblems, inject, isTrimmed, rules, timeouts, visibleAscii } from './gateway-settings.ts';
+import { isScopeName, scopeNameRule } from '../../../src/domain/names.ts';
+import { MIN_SECRET_BYTES } from '../../../src/domain/secret-mask.ts';
+import { parsedOnce } from '../shared/checking.ts';
+import { addressProblems, inject, isTrimmed, rules, timeouts, visibleAscii } from '../shared/gateway-settings.ts';
 
 /** RFC 6749 section 3.3: `scope-token`. */
 const scopeToken = z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]{1,200}$/, 'not a scope of RFC 6749');

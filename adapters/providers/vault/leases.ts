@@ -1,15 +1,15 @@
 /** What `vault` makes at a Vault and ends there: the token of a grant, and the lease that is made with it. */
-import { longestGrantSeconds } from '../../src/domain/decide.ts';
+import { longestGrantSeconds } from '../../../src/domain/decide.ts';
 import {
   type Handle,
   type LivesOn,
   type MintRequest,
   type ProviderContext,
   ProviderFailure,
-} from '../../src/ports/provider.ts';
-import type { VaultReply } from '../vault/client.ts';
-import { VaultFailure } from '../vault/failure.ts';
-import type { VaultSession } from '../vault/session.ts';
+} from '../../../src/ports/provider.ts';
+import type { VaultReply } from '../../vault/client.ts';
+import { VaultFailure } from '../../vault/failure.ts';
+import type { VaultSession } from '../../vault/session.ts';
 
 /** The life of a grant's token until its accessor is recorded: one whose answer is lost holds nothing and ends so soon. */
 const unheardSeconds = 6;

@@ -2,14 +2,14 @@
 
 import { readFile, realpath } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
-import type { Connection } from '../../src/domain/model.ts';
-import type { ConnectionSecret } from '../../src/ports/call-context.ts';
-import { type ProviderContext, ProviderFailure } from '../../src/ports/provider.ts';
-import type { Network } from '../network.ts';
-import { openVaultClient, type VaultRequest } from '../vault/client.ts';
-import { encodePath } from '../vault/path.ts';
-import { type Entry, VaultSession } from '../vault/session.ts';
-import { parsedVaultSettings, siteOf, type VaultSettings } from './vault-settings.ts';
+import type { Connection } from '../../../src/domain/model.ts';
+import type { ConnectionSecret } from '../../../src/ports/call-context.ts';
+import { type ProviderContext, ProviderFailure } from '../../../src/ports/provider.ts';
+import type { Network } from '../../network.ts';
+import { openVaultClient, type VaultRequest } from '../../vault/client.ts';
+import { encodePath } from '../../vault/path.ts';
+import { type Entry, VaultSession } from '../../vault/session.ts';
+import { parsedVaultSettings, siteOf, type VaultSettings } from './settings.ts';
 
 /**
  * Where service account tokens are mounted. What `jwt_path` names is sent to the address of the same settings, so that

@@ -1,9 +1,9 @@
 /** A value of Vault's KV engine, version 2, as the fields of a secret. */
 import { z } from 'zod';
-import { ProviderFailure, type SecretReference } from '../../src/ports/provider.ts';
-import { VaultFailure } from '../vault/failure.ts';
-import { encodePath } from '../vault/path.ts';
-import type { VaultSession } from '../vault/session.ts';
+import { ProviderFailure, type SecretReference } from '../../../src/ports/provider.ts';
+import { VaultFailure } from '../../vault/failure.ts';
+import { encodePath } from '../../vault/path.ts';
+import type { VaultSession } from '../../vault/session.ts';
 
 /** @see https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#read-secret-version */
 const answer = z.object({

@@ -1,6 +1,6 @@
 /** What an authorization server answers, made safe: bounded, and its errors as failures that repeat nothing it said. */
 import { ClientError, type CustomFetchOptions, ResponseBodyError } from 'openid-client';
-import { AuthorizationDead, ProviderFailure } from '../../src/ports/provider.ts';
+import { AuthorizationDead, ProviderFailure } from '../../../src/ports/provider.ts';
 
 /** A token endpoint's answer is a few kilobytes; metadata with many scopes are tens. */
 const maxAnswerBytes = 256 * 1024;

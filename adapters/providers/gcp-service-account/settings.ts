@@ -1,11 +1,11 @@
 /** What an operator writes of a `gcp-service-account` connection, and what its scopes amount to together. */
 import { z } from 'zod';
-import { canonicalJson } from '../../src/domain/canonical-json.ts';
-import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
-import { Refused } from '../../src/domain/refusals.ts';
-import { parsedOnce } from './checking.ts';
-import { rsaPrivateKey } from './rsa-key.ts';
-import { upstreamUrl, upstreamUrlProblem } from './upstream-url.ts';
+import { canonicalJson } from '../../../src/domain/canonical-json.ts';
+import { isScopeName, scopeNameRule } from '../../../src/domain/names.ts';
+import { Refused } from '../../../src/domain/refusals.ts';
+import { parsedOnce } from '../shared/checking.ts';
+import { rsaPrivateKey } from '../shared/rsa-key.ts';
+import { upstreamUrl, upstreamUrlProblem } from '../shared/upstream-url.ts';
 
 /** An e-mail address that Google gives to service accounts, or the account's number. Neither can leave its path segment. */
 const account = z
