@@ -21,7 +21,7 @@ import { AuthorizationDead, ProviderFailure } from '../ports/provider.ts';
 import { heldOf, OpenedTokens, sealTokens } from './authorization-tokens.ts';
 import { commit, record } from './core.ts';
 import type { Keyring } from './keyring.ts';
-import { type CoreWithSecrets, inTime, secretFor } from './provider-context.ts';
+import { type CallingCore, inTime, secretFor } from './provider-calls.ts';
 import { systemCaller } from './revoke.ts';
 
 export interface RedemptionTimes {
@@ -78,7 +78,7 @@ export class Authorizations {
   }
 
   /** The account a grant acts with: the subject's own, or the organisation's; never one instead of the other. */
-  require(core: CoreWithSecrets, connectionId: string, subject: string | null): Authorization {
+  require(core: CallingCore, connectionId: string, subject: string | null): Authorization {
     const row = core.state.authorizations.of(connectionId, subject);
     if (row?.status === 'connected') return row;
     if (row?.status === 'needs_reconnect') {
@@ -97,7 +97,7 @@ export class Authorizations {
    * @returns undefined when it was not needed any more
    */
   async redeem<T>(
-    core: CoreWithSecrets,
+    core: CallingCore,
     connectionId: string,
     subject: string | null,
     job: Job<T>,
@@ -122,7 +122,7 @@ export class Authorizations {
   }
 
   async #inTurn<T>(
-    core: CoreWithSecrets,
+    core: CallingCore,
     connectionId: string,
     subject: string | null,
     job: Job<T>,
@@ -163,7 +163,7 @@ export class Authorizations {
 
   /** @returns the row with this process's marker, or undefined when a redemption is not wanted any more */
   async #mark(
-    core: CoreWithSecrets,
+    core: CallingCore,
     connectionId: string,
     subject: string | null,
     wanted: (row: Authorization) => boolean,
@@ -216,7 +216,7 @@ export class Authorizations {
   }
 
   /** Takes this process's marker away, where there is one; otherwise the others would wait for nothing. */
-  async #letGo(core: CoreWithSecrets, connectionId: string, subject: string | null): Promise<void> {
+  async #letGo(core: CallingCore, connectionId: string, subject: string | null): Promise<void> {
     const row = core.state.authorizations.of(connectionId, subject);
     if (row?.redeeming?.by !== this.#instance) return;
     try {
@@ -244,7 +244,7 @@ export class Authorizations {
   }
 
   /** Tokens that only this process has: tried again until they are kept, or the account has others. */
-  #holdOn(core: CoreWithSecrets, marked: Authorization, tokens: NewTokens): void {
+  #holdOn(core: CallingCore, marked: Authorization, tokens: NewTokens): void {
     this.#unsaved.set(marked.id, { from: marked.tokens_version, tokens });
     const again = (): void => {
       const row = core.state.authorizations.get(marked.id);
@@ -258,7 +258,7 @@ export class Authorizations {
   }
 
   /** Commits what a redemption brought. @param goesOn the marker stays, for the next in line */
-  async #keep(core: CoreWithSecrets, marked: Authorization, tokens: NewTokens, goesOn: boolean): Promise<void> {
+  async #keep(core: CallingCore, marked: Authorization, tokens: NewTokens, goesOn: boolean): Promise<void> {
     const from = marked.tokens_version;
     let sealed: SealedBox;
     try {
@@ -322,7 +322,7 @@ export class Authorizations {
   }
 
   /** Revokes tokens that nobody will keep. What fails is logged: they are not known to anybody. */
-  async discard(core: CoreWithSecrets, connection: Connection, tokens: HeldTokens): Promise<void> {
+  async discard(core: CallingCore, connection: Connection, tokens: HeldTokens): Promise<void> {
     const signal = AbortSignal.timeout(this.#times.redemptionMs);
     try {
       const server = authorizationServerOf(core, connection);
@@ -333,7 +333,7 @@ export class Authorizations {
   }
 
   /** Records that a redemption failed, and what that means. @throws what went wrong, always */
-  async #failed(core: CoreWithSecrets, marked: Authorization, error: unknown): Promise<never> {
+  async #failed(core: CallingCore, marked: Authorization, error: unknown): Promise<never> {
     const dead = error instanceof AuthorizationDead;
     for (;;) {
       const row = core.state.authorizations.get(marked.id);
@@ -387,7 +387,7 @@ export class Authorizations {
 }
 
 /** What an audit entry about an authorization is found by. */
-export const authorizationNames = (core: CoreWithSecrets, row: Pick<Authorization, 'connection_id'>) => ({
+export const authorizationNames = (core: CallingCore, row: Pick<Authorization, 'connection_id'>) => ({
   connection: {
     id: row.connection_id,
     name: core.state.connections.get(row.connection_id)?.name ?? row.connection_id,
@@ -395,7 +395,7 @@ export const authorizationNames = (core: CoreWithSecrets, row: Pick<Authorizatio
 });
 
 /** What a call to the authorization server needs, outside of a grant. */
-export const serverContext = (core: CoreWithSecrets, connection: Connection, signal: AbortSignal): CallContext => ({
+export const serverContext = (core: CallingCore, connection: Connection, signal: AbortSignal): CallContext => ({
   now: () => core.clock.now(),
   signal,
   secret: () => secretFor(core, connection),
@@ -404,14 +404,14 @@ export const serverContext = (core: CoreWithSecrets, connection: Connection, sig
 const needsNone = 'no accounts are connected through this connection: it needs none';
 
 /** For accounts there are, also when the settings want none any more. @throws Refused where there never were any */
-export const authorizationServerOf = (core: CoreWithSecrets, connection: Connection): AuthorizationServer => {
+export const authorizationServerOf = (core: CallingCore, connection: Connection): AuthorizationServer => {
   const server = core.providers.get(connection.provider)?.authorizations;
   if (!server) throw new Refused('invalid_request', needsNone);
   return server;
 };
 
 /** For accounts to be connected. @throws Refused where nobody has to consent */
-export const consentServerOf = (core: CoreWithSecrets, connection: Connection): AuthorizationServer => {
+export const consentServerOf = (core: CallingCore, connection: Connection): AuthorizationServer => {
   const server = authorizationServerOf(core, connection);
   if (!server.needsConsent(connection.settings)) throw new Refused('invalid_request', needsNone);
   return server;

@@ -14,7 +14,8 @@ import type { ServerFlow } from '../ports/authorization.ts';
 import { authorizationNames, consentServerOf, serverContext } from './authorizations.ts';
 import { type Caller, commit, commitOrConflict, newId, record } from './core.ts';
 import type { BoxContext } from './keyring.ts';
-import { type CoreWithSecrets, inTime, providerTimeoutMs, refusalOfProvider } from './provider-context.ts';
+import { inTime, providerTimeoutMs, refusalOfProvider } from './provider-calls.ts';
+import type { CoreWithSecrets } from './provider-context.ts';
 
 /** From opening the link to the answer: time to log in and to read what is asked for. */
 export const consentMs = 600_000;

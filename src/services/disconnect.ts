@@ -6,7 +6,8 @@ import type { Authorization, Connection, Operator } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { authorizationNames, authorizationServerOf, serverContext } from './authorizations.ts';
 import { type Caller, commitOrConflict, record } from './core.ts';
-import { type CoreWithSecrets, inTime, providerTimeoutMs, refusalOfProvider } from './provider-context.ts';
+import { inTime, providerTimeoutMs, refusalOfProvider } from './provider-calls.ts';
+import type { CoreWithSecrets } from './provider-context.ts';
 import { accompanyingFence } from './revoke.ts';
 
 /** What became of the tokens: `no_call` when the server has none for revoking. */

@@ -12,7 +12,8 @@ import { heldOf, sealTokens } from './authorization-tokens.ts';
 import { authorizationNames, consentServerOf, serverContext } from './authorizations.ts';
 import { atServer, boxOf, flowHolding, isVouchedFor, type Standing } from './connect-flow.ts';
 import { type Caller, commit, newId, record } from './core.ts';
-import { type CoreWithSecrets, refusalOfProvider } from './provider-context.ts';
+import { refusalOfProvider } from './provider-calls.ts';
+import type { CoreWithSecrets } from './provider-context.ts';
 
 /**
  * What came to the redirect URI. Connects the account when the answer is to a flow that this browser began.

@@ -14,7 +14,8 @@ import type { ConnectionSecret } from '../ports/call-context.ts';
 import type { GatewayTarget, Provider } from '../ports/provider.ts';
 import { type Caller, commit, record } from './core.ts';
 import { GatewayCredentials } from './gateway-credentials.ts';
-import { type CoreWithSecrets, refusalOfProvider } from './provider-context.ts';
+import { refusalOfProvider } from './provider-calls.ts';
+import type { CoreWithSecrets } from './provider-context.ts';
 import { proofUsedBefore, requireBinding, type VerifiedProof, verifyProof } from './verify-proof.ts';
 
 export interface CallRequest {

@@ -16,7 +16,8 @@ import { type Changeset, type Committed, type Guard, unassigned, type Write } fr
 import { type Handle, type Minted, type MintRequest, type Provider, ProviderFailure } from '../ports/provider.ts';
 import { type Caller, commit, newId, record } from './core.ts';
 import { InvalidInput } from './manage-connections.ts';
-import { type CoreWithSecrets, inTime, providerContext, refusalOfProvider } from './provider-context.ts';
+import { inTime, refusalOfProvider } from './provider-calls.ts';
+import { type CoreWithSecrets, providerContext } from './provider-context.ts';
 import { undoIntended } from './undo-intended.ts';
 
 export interface IssueRequest {

@@ -1,26 +1,16 @@
 /** What a provider is handed when it mints or revokes: time, a deadline, the secret, and ways to be crash-safe. */
 
-import { canonicalJson } from '../domain/canonical-json.ts';
 import type { Connection, Grant, SealedBox } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { SecretText } from '../domain/secret-text.ts';
 import { providersHandle, sealedBoxIn, withBox } from '../domain/stored-handle.ts';
-import type { ConnectionSecret } from '../ports/call-context.ts';
-import {
-  AuthorizationDead,
-  type Handle,
-  type Minted,
-  type ProviderContext,
-  ProviderFailure,
-} from '../ports/provider.ts';
+import type { Handle, Minted, ProviderContext } from '../ports/provider.ts';
 import type { Authorizations } from './authorizations.ts';
 import { type Caller, type Core, commit, commitOrConflict, record } from './core.ts';
 import type { BoxContext } from './keyring.ts';
+import { providerTimeoutMs, secretFor } from './provider-calls.ts';
 import type { OpenedSecrets } from './secrets.ts';
 import { replaceSecretWrites } from './secrets.ts';
-
-/** A provider's call may take this long: an agent waits for it. */
-export const providerTimeoutMs = 10_000;
 
 export type CoreWithSecrets = Core & { secrets: OpenedSecrets; authorizations: Authorizations };
 
@@ -40,25 +30,6 @@ export const openKept = (core: Core, grantId: string, box: SealedBox): Record<st
   } finally {
     plain.fill(0);
   }
-};
-
-/**
- * The secret in force, for a call that goes to where these settings lead. A new secret does not go to the old place; the
- * old one goes where it always went.
- * @throws Refused `conflict` when both changed meanwhile
- */
-export const secretFor = async (
-  core: CoreWithSecrets,
-  connection: Connection,
-): Promise<ConnectionSecret | undefined> => {
-  const current = core.state.connections.get(connection.id) ?? connection;
-  const secret = ({ secret_version, secret_source }: Connection): string =>
-    canonicalJson({ secret_version, secret_source });
-  const moved = (): boolean => canonicalJson(current.settings) !== canonicalJson(connection.settings);
-  if (current !== connection && secret(current) !== secret(connection) && moved()) {
-    throw new Refused('conflict', 'this connection changed at this moment; try again');
-  }
-  return core.secrets.open(core.reader, current);
 };
 
 /** The handle as it is stored: with what is kept, sealed; what was kept before stays unless there is something newer. */
@@ -170,39 +141,4 @@ export const providerContext = (
       return stored(core, grant.id, own, minted.keep, handle);
     },
   };
-};
-
-/** A provider's call, not waited for longer than its signal says: whoever waits must not depend on its manners. */
-export const inTime = async <T>(signal: AbortSignal, call: Promise<T>): Promise<T> => {
-  let late = (): void => undefined;
-  const over = new Promise<never>((_, reject) => {
-    late = () => reject(new ProviderFailure('timeout', 'the upstream did not answer in time'));
-    if (signal.aborted) late();
-    else signal.addEventListener('abort', late, { once: true });
-  });
-  try {
-    return await Promise.race([call, over]);
-  } finally {
-    signal.removeEventListener('abort', late);
-  }
-};
-
-/** The agent learns that the upstream failed and how; what the upstream said stays in the log. */
-export const refusalOfProvider = (error: unknown): Refused => {
-  if (error instanceof Refused) return error;
-  if (error instanceof AuthorizationDead) {
-    return new Refused('needs_connection', 'the account of this connection must be connected anew', { cause: error });
-  }
-  if (error instanceof ProviderFailure) {
-    const code = {
-      unavailable: 'upstream_unavailable',
-      timeout: 'upstream_timeout',
-      refused: 'upstream_refused',
-    } as const;
-    return new Refused(code[error.kind], error.message, { cause: error });
-  }
-  if (error instanceof Error && error.name === 'TimeoutError') {
-    return new Refused('upstream_timeout', 'the upstream did not answer in time', { cause: error });
-  }
-  return new Refused('internal', 'the provider failed', { cause: error });
 };

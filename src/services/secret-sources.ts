@@ -8,7 +8,8 @@ import { Refused } from '../domain/refusals.ts';
 import { SecretText } from '../domain/secret-text.ts';
 import type { ConnectionSecret } from '../ports/call-context.ts';
 import type { Provider } from '../ports/provider.ts';
-import { type CoreWithSecrets, inTime, providerTimeoutMs, refusalOfProvider } from './provider-context.ts';
+import { inTime, providerTimeoutMs, refusalOfProvider } from './provider-calls.ts';
+import type { CoreWithSecrets } from './provider-context.ts';
 
 interface Held {
   /** What it was read by: a change of any of them is a change of the secret. */

@@ -7,7 +7,8 @@ import type { Connection, Grant } from '../domain/model.ts';
 import { providersHandle, withEnd, withoutBox } from '../domain/stored-handle.ts';
 import type { Handle, LivesOn } from '../ports/provider.ts';
 import { type Caller, commit, record } from './core.ts';
-import { type CoreWithSecrets, inTime, providerContext } from './provider-context.ts';
+import { inTime } from './provider-calls.ts';
+import { type CoreWithSecrets, providerContext } from './provider-context.ts';
 
 /**
  * `later`: nothing was tried, or the try does not count, because Warder is sealed or stopping. `lives_on`: it cannot be

@@ -5,7 +5,8 @@ import type { Agent, Grant } from '../domain/model.ts';
 import { Refused } from '../domain/refusals.ts';
 import { providersHandle } from '../domain/stored-handle.ts';
 import { type Caller, type Core, commit, record } from './core.ts';
-import { type CoreWithSecrets, inTime, providerContext, refusalOfProvider } from './provider-context.ts';
+import { inTime, refusalOfProvider } from './provider-calls.ts';
+import { type CoreWithSecrets, providerContext } from './provider-context.ts';
 
 const namesOf = (core: Core, grant: Grant) => {
   const agent = core.state.agents.get(grant.agent_id);

@@ -2,7 +2,6 @@
  * The session policy: what of the role's rights a grant's session keeps, and until when.
  * https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session
  */
-import type { Scope } from './settings.ts';
 
 /** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html: `Policy`, `PolicyArns`, `DurationSeconds`. */
 export const limits = {
@@ -12,6 +11,12 @@ export const limits = {
   leastSeconds: 900,
   mostSeconds: 43_200,
 } as const;
+
+/** What a scope allows; what may be written in it is judged in settings.ts. */
+interface PolicyScope {
+  statements: { actions: string[]; resources: string[]; conditions?: unknown }[];
+  policy_arns: string[];
+}
 
 export interface SessionPolicy {
   /** JSON, without white space: it counts. */
@@ -28,7 +33,7 @@ export const awsTime = (ms: number): string => `${new Date(Math.floor(ms / 1000)
  * also binds managed policies, and what a resource's own policy allows the session.
  * @param until milliseconds since the epoch
  */
-export const sessionPolicy = (scopes: readonly Scope[], until: number): SessionPolicy => {
+export const sessionPolicy = (scopes: readonly PolicyScope[], until: number): SessionPolicy => {
   const allowed = scopes
     .flatMap((scope) => scope.statements)
     .map(({ actions, resources, conditions }) =>
