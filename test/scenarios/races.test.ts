@@ -120,7 +120,13 @@ describe('a grant', () => {
       () => upstream.accounts(),
       (accounts) => !accounts.some((one) => grantOf(one) === id),
     );
-    expect(await entries(`grant=${id}&type=grant.cleaned_up`)).toHaveLength(1);
+    // It is gone upstream a moment before that is recorded.
+    const cleaned = await eventually(
+      'its clean-up is recorded',
+      () => entries(`grant=${id}&type=grant.cleaned_up`),
+      (found) => found.length > 0,
+    );
+    expect(cleaned).toHaveLength(1);
   });
 
   test('that is renewed, returned and revoked at once is dead afterwards, whoever came first', async () => {
