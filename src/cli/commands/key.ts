@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { Answer, Api } from '../api.ts';
 import { type JsonOption, leaf, present, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';
-import { usage } from '../failure.ts';
+import { failed, usage } from '../failure.ts';
 import type { Fields } from '../fields.ts';
 import * as noun from '../noun.ts';
 import { progressOn, type Screen, shownCount } from '../screen.ts';
@@ -54,15 +54,25 @@ const showKeys = (screen: Screen, keys: Fields): void => {
 };
 
 const pollMs = 500;
+/** The broker moves what it can within seconds: what stays for so long is something that does not open. */
+const standstillMs = 60_000;
 
-/** Follows a rotation until nothing is left under an older key. @returns the keys then */
+/**
+ * Follows a rotation until nothing is left under an older key. @returns the keys then
+ * @throws Failure 1 when it does not get on
+ */
 const followRotation = async (api: Api, context: Context): Promise<Answer> => {
   const progress = progressOn(context.stderr, context.now);
+  let moved = { left: Number.POSITIVE_INFINITY, at: context.now() };
   try {
     for (;;) {
       const answer = await api.call('GET', 'keys');
       const left = boxesLeft(answer.fields);
       if (left === 0) return answer;
+      if (left < moved.left) moved = { left, at: context.now() };
+      if (context.now() - moved.at > standstillMs) {
+        throw failed(`${shownCount(left)} stay under older keys; the broker’s log says why they do not open`);
+      }
       progress.show(() => `${shownCount(left)} left under older keys`);
       await pause(pollMs);
     }
