@@ -13,7 +13,11 @@ export interface Started {
 
 /** Starts a script of this folder and waits until it says that it is ready. */
 export const start = async (script: string, args: string[], port: number): Promise<Started> => {
-  const child = fork(join(import.meta.dirname, script), args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const child = fork(join(import.meta.dirname, script), args, {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    // As bin/warder.cjs does.
+    env: { ...process.env, NODE_COMPILE_CACHE: join(import.meta.dirname, '..', 'node_modules', '.cache', 'warder') },
+  });
   children.add(child);
   const first = await Promise.race([
     once(child, 'message').then(([message]) => message as Record<string, unknown>),

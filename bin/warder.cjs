@@ -13,12 +13,14 @@ const source = join(root, 'src', 'main.ts');
 const built = join(root, 'dist', 'src', 'main.js');
 // A checkout runs its sources as they are; a published package has only dist.
 const entry = existsSync(source) ? source : built;
+// What was compiled (and stripped of types) once is read the next time: a third less time to start, and a seventh less
+// memory. Beside the code itself, so that nobody else can put anything there; where that cannot be written, there is no
+// cache. In the environment, because threads and the pinned Node below find it there.
+process.env.NODE_COMPILE_CACHE ??= join(root, 'node_modules', '.cache', 'warder');
 const major = Number(process.versions.node.split('.')[0]);
 
 if (major >= 24) {
-  // What was compiled (and stripped of types) once is read the next time: a third less time to start. Beside the code
-  // itself, so that nobody else can put anything there; where that cannot be written, there is no cache.
-  require('node:module').enableCompileCache(join(root, 'node_modules', '.cache', 'warder'));
+  require('node:module').enableCompileCache(process.env.NODE_COMPILE_CACHE);
   process.argv[1] = entry;
   import(require('node:url').pathToFileURL(entry).href);
 } else {
