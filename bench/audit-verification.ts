@@ -10,7 +10,7 @@ import { checkpointLine, entryLine } from '../src/domain/audit-export.ts';
 import { makeId } from '../src/domain/ids.ts';
 import { append, emptyFrontier, leafHash, rootOf } from '../src/domain/merkle.ts';
 import { checkpointBody, encodeVerifierKey, signNote } from '../src/domain/signed-note.ts';
-import { verifyAuditExport } from '../src/services/verify-audit.ts';
+import { verifyAuditExport } from '../src/services/audit/verify-audit.ts';
 import type { Row } from './table.ts';
 
 const writeExport = async (path: string, entries: number): Promise<void> => {

@@ -13,7 +13,7 @@ const allowed: Record<string, readonly string[]> = {
   'src/ports': ['src/domain'],
   'src/services': ['src/ports', 'src/domain'],
   'src/http': ['src/services', 'src/ports', 'src/domain'],
-  'src/cli': ['src/domain', 'src/services/verify-audit.ts'],
+  'src/cli': ['src/domain', 'src/services/audit/verify-audit.ts'],
   'src/config.ts': ['src/domain'],
   'src/warder.ts': ['src/http', 'src/services', 'src/ports', 'src/domain', 'src/config.ts', 'adapters'],
   'src/main.ts': ['src/cli', 'src/config.ts', 'src/warder.ts', 'src/domain'],

@@ -4,7 +4,7 @@
  * where it does not, requests go through the gateway, which puts the token in.
  *
  * Here is what the issuance cycle asks for. That tokens are kept, and a refresh token is redeemed by one at a time, is
- * src/services/authorizations.ts.
+ * src/services/accounts/authorizations.ts.
  */
 import { hash } from 'node:crypto';
 import type { Connection } from '../../src/domain/model.ts';

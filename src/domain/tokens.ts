@@ -15,7 +15,7 @@ const kinds: Record<TokenKind, { prefix: string; id: IdPrefix }> = {
   agent: { prefix: 'wdr_at_', id: 'tok' },
   gateway: { prefix: 'wdr_gw_', id: 'grt' },
   operator: { prefix: 'wdr_op_', id: 'op' },
-  // The link, the state and the cookie of an OAuth flow (services/connect-flow.ts).
+  // The link, the state and the cookie of an OAuth flow (services/accounts/connect-flow.ts).
   flow: { prefix: 'wdr_fl_', id: 'flw' },
 };
 const idLength = 26;

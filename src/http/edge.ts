@@ -3,11 +3,11 @@ import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { Request } from 'express';
 import type { Upstream } from '../ports/upstream.ts';
-import type { ClientAuthenticator } from '../services/authenticate-client.ts';
 import type { Caller } from '../services/core.ts';
-import type { ForeignTokens } from '../services/foreign-tokens.ts';
-import type { GatewayCalls } from '../services/gateway-calls.ts';
-import type { CoreWithSecrets } from '../services/provider-context.ts';
+import type { GatewayCalls } from '../services/gateway/gateway-calls.ts';
+import type { ClientAuthenticator } from '../services/identity/authenticate-client.ts';
+import type { ForeignTokens } from '../services/identity/foreign-tokens.ts';
+import type { CoreWithSecrets } from '../services/issuing/provider-context.ts';
 import type { Limits } from './limits.ts';
 import type { EdgeMetrics } from './metrics.ts';
 

@@ -2,7 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Ledger } from '../ports/ledger.ts';
 import type { Core } from '../services/core.ts';
-import type { GatewayCalls } from '../services/gateway-calls.ts';
+import type { GatewayCalls } from '../services/gateway/gateway-calls.ts';
 
 const secondsBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 

@@ -1,7 +1,7 @@
 /** For whoever runs Warder: is it alive, is it ready, how is it doing. */
 import { type RequestHandler, Router } from 'express';
 import { Refused } from '../domain/refusals.ts';
-import { authenticateOperator } from '../services/authenticate.ts';
+import { authenticateOperator } from '../services/identity/authenticate.ts';
 import { readiness } from '../services/readiness.ts';
 import { bearerToken } from './bearer.ts';
 import { docsHandler } from './docs-page.ts';

@@ -4,7 +4,7 @@ import type { Connection } from '../domain/model.ts';
 import { isName } from '../domain/names.ts';
 import { Refused } from '../domain/refusals.ts';
 import type { Provider } from '../ports/provider.ts';
-import { RevocationLists } from '../services/revocation-lists.ts';
+import { RevocationLists } from '../services/revocation/revocation-lists.ts';
 import type { Edge } from './edge.ts';
 
 const providerType = 'ssh';

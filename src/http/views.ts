@@ -15,7 +15,7 @@ import type {
 import { endsByIn } from '../domain/stored-handle.ts';
 import type { UpstreamProgress } from '../ports/ledger.ts';
 import type { Core } from '../services/core.ts';
-import { sourceView } from '../services/refer-secret.ts';
+import { sourceView } from '../services/secrets/refer-secret.ts';
 
 export const iso = (ms: number): string => new Date(ms).toISOString();
 export const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms));

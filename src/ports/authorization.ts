@@ -1,7 +1,7 @@
 /**
  * OAuth connections: what a provider says to an authorization server, and what Warder does around it.
  *
- * The provider speaks the protocol and keeps nothing. Warder keeps the tokens (services/authorizations.ts): sealed, one
+ * The provider speaks the protocol and keeps nothing. Warder keeps the tokens (services/accounts/authorizations.ts): sealed, one
  * redemption of a refresh token at a time whatever the number of processes, and what a redemption brought is durable
  * before anybody uses it. A server that rotates refresh tokens takes a second redemption for theft and revokes the
  * whole family (RFC 9700 section 4.14.2).

@@ -1,7 +1,7 @@
 /**
  * A provider is the adapter for one kind of external system.
  *
- * The issuance cycle (services/issue-grant.ts) calls `plan` -> [intent is committed, when the plan has a handle] ->
+ * The issuance cycle (services/issuing/issue-grant.ts) calls `plan` -> [intent is committed, when the plan has a handle] ->
  * `mint` -> [settle is committed]. Whatever fails after the intent goes through `revoke`, now or after a restart.
  *
  * Contract (test/conformance/provider.ts):

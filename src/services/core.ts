@@ -10,8 +10,8 @@ import type { KeyService } from '../ports/kms.ts';
 import { type Changeset, type Committed, type Ledger, type LedgerReader, LedgerUnavailable } from '../ports/ledger.ts';
 import type { Log } from '../ports/log.ts';
 import type { Provider } from '../ports/provider.ts';
-import type { Keyring } from './keyring.ts';
-import type { SigningKeys } from './signing-keys.ts';
+import type { Keyring } from './keys/keyring.ts';
+import type { SigningKeys } from './keys/signing-keys.ts';
 import type { State } from './state.ts';
 
 export interface Core {

@@ -5,10 +5,10 @@ import { tokenDigest, tokenRowId } from '../domain/tokens.ts';
 import type { Clock, Entropy } from '../ports/clock.ts';
 import type { KeyService } from '../ports/kms.ts';
 import type { Ledger, LedgerSnapshot } from '../ports/ledger.ts';
+import { makeOperator } from './access/manage-operators.ts';
 import { type Caller, record } from './core.ts';
-import { Keyring, makeKek } from './keyring.ts';
-import { makeOperator } from './manage-operators.ts';
-import { makeSigningKey } from './signing-keys.ts';
+import { Keyring, makeKek } from './keys/keyring.ts';
+import { makeSigningKey } from './keys/signing-keys.ts';
 
 /** @returns whether this ledger was never initialised */
 export const isUninitialised = (snapshot: LedgerSnapshot): boolean =>

@@ -3,7 +3,7 @@
  * waits for it: expiry is judged at use.
  */
 import { type Core, commit, record } from './core.ts';
-import { systemCaller } from './revoke.ts';
+import { systemCaller } from './revocation/revoke.ts';
 
 const sweepEveryMs = 60_000;
 const sweepRows = 1000;

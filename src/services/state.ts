@@ -16,7 +16,7 @@ import type {
   TrustedIssuer,
 } from '../domain/model.ts';
 import type { Changeset, Ledger, LedgerReader, LedgerSnapshot, Write } from '../ports/ledger.ts';
-import { AuthorizationRows } from './authorization-rows.ts';
+import { AuthorizationRows } from './accounts/authorization-rows.ts';
 
 /** Rows of a small table by id, and by name where they have one. */
 class Rows<T extends { id: string }> {

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFile
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { bodies, exportLines, makeKey, noteFor } from '../services/audit-log-fixture.ts';
+import { bodies, exportLines, makeKey, noteFor } from '../services/audit/audit-log-fixture.ts';
 import { type Options, problem, type Routes, run, runOn } from './harness.ts';
 
 const key = makeKey();

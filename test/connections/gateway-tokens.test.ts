@@ -1,16 +1,16 @@
 /** Access tokens at the gateway: renewed before they end, one account a user, and a dead account says so everywhere. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { openLink, startFlow } from '../../src/services/connect-flow.ts';
-import { disconnect } from '../../src/services/disconnect.ts';
-import { finishFlow } from '../../src/services/finish-flow.ts';
-import { GatewayCalls } from '../../src/services/gateway-calls.ts';
-import { GatewayCredentials } from '../../src/services/gateway-credentials.ts';
-import { issueGrant } from '../../src/services/issue-grant.ts';
-import { createAgent } from '../../src/services/manage-agents.ts';
-import { createConnection, setSecret, updateConnection } from '../../src/services/manage-connections.ts';
-import { createEntitlement } from '../../src/services/manage-entitlements.ts';
-import type { CoreWithSecrets } from '../../src/services/provider-context.ts';
-import { caller, refusalOf } from '../services/manage.ts';
+import { createAgent } from '../../src/services/access/manage-agents.ts';
+import { createConnection, setSecret, updateConnection } from '../../src/services/access/manage-connections.ts';
+import { createEntitlement } from '../../src/services/access/manage-entitlements.ts';
+import { openLink, startFlow } from '../../src/services/accounts/connect-flow.ts';
+import { disconnect } from '../../src/services/accounts/disconnect.ts';
+import { finishFlow } from '../../src/services/accounts/finish-flow.ts';
+import { GatewayCalls } from '../../src/services/gateway/gateway-calls.ts';
+import { GatewayCredentials } from '../../src/services/gateway/gateway-credentials.ts';
+import { issueGrant } from '../../src/services/issuing/issue-grant.ts';
+import type { CoreWithSecrets } from '../../src/services/issuing/provider-context.ts';
+import { caller, refusalOf } from '../services/access/manage.ts';
 import { removeTemporaryDirs } from '../support/broker.ts';
 import { eventually, pause } from '../support/eventually.ts';
 import { openServices } from '../support/services.ts';

@@ -4,12 +4,12 @@
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Changeset } from '../../src/ports/ledger.ts';
-import { openLink, startFlow } from '../../src/services/connect-flow.ts';
-import { finishFlow } from '../../src/services/finish-flow.ts';
-import { createAgent } from '../../src/services/manage-agents.ts';
-import { createConnection } from '../../src/services/manage-connections.ts';
-import { createEntitlement } from '../../src/services/manage-entitlements.ts';
-import { caller } from '../services/manage.ts';
+import { createAgent } from '../../src/services/access/manage-agents.ts';
+import { createConnection } from '../../src/services/access/manage-connections.ts';
+import { createEntitlement } from '../../src/services/access/manage-entitlements.ts';
+import { openLink, startFlow } from '../../src/services/accounts/connect-flow.ts';
+import { finishFlow } from '../../src/services/accounts/finish-flow.ts';
+import { caller } from '../services/access/manage.ts';
 import { removeTemporaryDirs } from '../support/broker.ts';
 import { eventually } from '../support/eventually.ts';
 import { openServices } from '../support/services.ts';

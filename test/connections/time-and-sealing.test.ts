@@ -1,9 +1,9 @@
 /** Flows whose time is over, and a broker that seals at the worst moment. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { offeredFlow, openLink, startFlow } from '../../src/services/connect-flow.ts';
-import { finishFlow } from '../../src/services/finish-flow.ts';
-import { createConnection } from '../../src/services/manage-connections.ts';
-import { caller, refusalOf } from '../services/manage.ts';
+import { createConnection } from '../../src/services/access/manage-connections.ts';
+import { offeredFlow, openLink, startFlow } from '../../src/services/accounts/connect-flow.ts';
+import { finishFlow } from '../../src/services/accounts/finish-flow.ts';
+import { caller, refusalOf } from '../services/access/manage.ts';
 import { removeTemporaryDirs } from '../support/broker.ts';
 import { openServices } from '../support/services.ts';
 import { type OidcServer, openBrowser, startOidcServer } from '../vendors/oidc/rig.ts';

@@ -4,7 +4,7 @@
  */
 import { createServer, type Server } from 'node:http';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import { verifyAuditExport } from '../../src/services/verify-audit.ts';
+import { verifyAuditExport } from '../../src/services/audit/verify-audit.ts';
 import { type BrokerClient, freePort, removeTemporaryDirs, temporaryDir } from '../support/broker.ts';
 import { type ChildBroker, newAdminToken, startChildBroker } from '../support/child-broker.ts';
 import { eventually, pause } from '../support/eventually.ts';

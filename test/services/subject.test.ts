@@ -7,15 +7,15 @@ import { apiKeyProvider } from '../../adapters/providers/api-key.ts';
 import type { CheckPoint } from '../../src/domain/liveness.ts';
 import type { Operator, Selector } from '../../src/domain/model.ts';
 import type { Provider } from '../../src/ports/provider.ts';
-import { GatewayCalls } from '../../src/services/gateway-calls.ts';
-import { introspect } from '../../src/services/introspect.ts';
-import { issueGrant } from '../../src/services/issue-grant.ts';
-import { createAgent } from '../../src/services/manage-agents.ts';
-import { createConnection } from '../../src/services/manage-connections.ts';
-import { createEntitlement } from '../../src/services/manage-entitlements.ts';
-import type { CoreWithSecrets } from '../../src/services/provider-context.ts';
-import { revoke } from '../../src/services/revoke.ts';
-import { renewGrant } from '../../src/services/use-grant.ts';
+import { createAgent } from '../../src/services/access/manage-agents.ts';
+import { createConnection } from '../../src/services/access/manage-connections.ts';
+import { createEntitlement } from '../../src/services/access/manage-entitlements.ts';
+import { GatewayCalls } from '../../src/services/gateway/gateway-calls.ts';
+import { introspect } from '../../src/services/issuing/introspect.ts';
+import { issueGrant } from '../../src/services/issuing/issue-grant.ts';
+import type { CoreWithSecrets } from '../../src/services/issuing/provider-context.ts';
+import { renewGrant } from '../../src/services/issuing/use-grant.ts';
+import { revoke } from '../../src/services/revocation/revoke.ts';
 import { openServices } from '../support/services.ts';
 
 describe('a subject, whom a grant acts for', () => {

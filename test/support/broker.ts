@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../../src/config.ts';
 import type { Provider } from '../../src/ports/provider.ts';
-import type { DrainPatience } from '../../src/services/drain-upstream.ts';
-import type { RewrapPace } from '../../src/services/rotate-keys.ts';
+import type { RewrapPace } from '../../src/services/keys/rotate-keys.ts';
+import type { DrainPatience } from '../../src/services/revocation/drain-upstream.ts';
 import { type Running, startWarder } from '../../src/warder.ts';
 
 export interface BrokerOptions {

@@ -10,12 +10,12 @@ import { openSqliteStore } from '../../adapters/stores/sqlite/store.ts';
 import { systemClock, systemEntropy } from '../../adapters/system.ts';
 import type { LedgerStore } from '../../src/ports/ledger.ts';
 import type { Provider } from '../../src/ports/provider.ts';
-import { Authorizations } from '../../src/services/authorizations.ts';
+import { Authorizations } from '../../src/services/accounts/authorizations.ts';
 import { initialise } from '../../src/services/initialise.ts';
-import { Keyring } from '../../src/services/keyring.ts';
-import type { CoreWithSecrets } from '../../src/services/provider-context.ts';
-import { OpenedSecrets } from '../../src/services/secrets.ts';
-import { SigningKeys } from '../../src/services/signing-keys.ts';
+import type { CoreWithSecrets } from '../../src/services/issuing/provider-context.ts';
+import { Keyring } from '../../src/services/keys/keyring.ts';
+import { SigningKeys } from '../../src/services/keys/signing-keys.ts';
+import { OpenedSecrets } from '../../src/services/secrets/secrets.ts';
 import { State } from '../../src/services/state.ts';
 import { temporaryDir } from './broker.ts';
 

@@ -13,7 +13,7 @@ import {
   ownCheckpoint,
   type VerifyOptions,
   verifyAuditExport,
-} from '../../services/verify-audit.ts';
+} from '../../services/audit/verify-audit.ts';
 import { parseJson } from '../api.ts';
 import { type JsonOption, leaf, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';

@@ -18,7 +18,7 @@ import {
   deleteAgent,
   renewClientSecret,
   updateAgent,
-} from '../../services/manage-agents.ts';
+} from '../../services/access/manage-agents.ts';
 import * as field from '../schemas.ts';
 import { agentView } from '../views.ts';
 import { type AdminRoute, created, everyone, managers, noContent, ok, pageOf, responders, route } from './route.ts';

@@ -1,6 +1,6 @@
 /** `/admin/v1/apply`: agents, connections and entitlements from one document, all or none. */
 import { z } from 'zod';
-import { type AccessDocument, applyAccess } from '../../services/apply-access.ts';
+import { type AccessDocument, applyAccess } from '../../services/access/apply-access.ts';
 import { commit, record } from '../../services/core.ts';
 import * as field from '../schemas.ts';
 import { authInput, authSchema, dpop } from './agents.ts';

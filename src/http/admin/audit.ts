@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { leafHash } from '../../domain/merkle.ts';
 import { Refused } from '../../domain/refusals.ts';
 import type { AuditFilter } from '../../ports/ledger.ts';
-import { checkpoint, exportAudit, listAudit } from '../../services/audit-log.ts';
+import { checkpoint, exportAudit, listAudit } from '../../services/audit/audit-log.ts';
 import type { Core } from '../../services/core.ts';
 import * as field from '../schemas.ts';
 import { type AdminRoute, auditReaders, ok, route } from './route.ts';

@@ -1,10 +1,10 @@
 /** `/admin/v1/connections/:name/connect` and `…/authorizations`: the accounts of OAuth connections. */
 import { z } from 'zod';
 import type { Authorization, AuthorizationFlow } from '../../domain/model.ts';
-import { flowOf, startFlow } from '../../services/connect-flow.ts';
+import { connectionCalled } from '../../services/access/manage-connections.ts';
+import { flowOf, startFlow } from '../../services/accounts/connect-flow.ts';
+import { disconnect } from '../../services/accounts/disconnect.ts';
 import type { Core } from '../../services/core.ts';
-import { disconnect } from '../../services/disconnect.ts';
-import { connectionCalled } from '../../services/manage-connections.ts';
 import * as field from '../schemas.ts';
 import { authorizationView, iso } from '../views.ts';
 import { type AdminRoute, created, everyone, managers, ok, pageOf, route } from './route.ts';

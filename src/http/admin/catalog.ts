@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { presetCategories, providersOf } from '../../domain/preset.ts';
 import type { CatalogEntry } from '../../ports/catalog.ts';
-import { presetCalled } from '../../services/expand-preset.ts';
+import { presetCalled } from '../../services/access/expand-preset.ts';
 import * as field from '../schemas.ts';
 import { type AdminRoute, everyone, ok, pageOf, route } from './route.ts';
 

@@ -7,7 +7,7 @@ import {
   deleteConnection,
   setSecret,
   updateConnection,
-} from '../../services/manage-connections.ts';
+} from '../../services/access/manage-connections.ts';
 import * as field from '../schemas.ts';
 import { connectionView } from '../views.ts';
 import { type AdminRoute, created, everyone, managers, noContent, ok, pageOf, route } from './route.ts';

@@ -6,7 +6,7 @@ import {
   deleteEntitlement,
   entitlementCalled,
   updateEntitlement,
-} from '../../services/manage-entitlements.ts';
+} from '../../services/access/manage-entitlements.ts';
 import * as field from '../schemas.ts';
 import { entitlementView } from '../views.ts';
 import { type AdminRoute, created, everyone, managers, noContent, ok, pageOf, route } from './route.ts';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { assertionAlgorithms, type IssuerKeys, longestTokenAgeSeconds } from '../../domain/model.ts';
 import { isPlainLine } from '../../domain/names.ts';
 import { readJwks } from '../../domain/public-jwk.ts';
-import { createIssuer, deleteIssuer, issuerCalled, updateIssuer } from '../../services/manage-issuers.ts';
+import { createIssuer, deleteIssuer, issuerCalled, updateIssuer } from '../../services/access/manage-issuers.ts';
 import * as field from '../schemas.ts';
 import { InvalidRequest } from '../validate.ts';
 import { issuerView } from '../views.ts';

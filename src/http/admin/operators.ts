@@ -7,7 +7,7 @@ import {
   operatorCalled,
   renewOperatorToken,
   updateOperator,
-} from '../../services/manage-operators.ts';
+} from '../../services/access/manage-operators.ts';
 import * as field from '../schemas.ts';
 import { operatorView } from '../views.ts';
 import { given } from './entitlements.ts';

@@ -3,8 +3,8 @@ import { type Request, type RequestHandler, type Response, Router } from 'expres
 import { z } from 'zod';
 import type { Operator } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
-import { authenticateOperator } from '../../services/authenticate.ts';
 import { type Caller, commit, record } from '../../services/core.ts';
+import { authenticateOperator } from '../../services/identity/authenticate.ts';
 import { bearerToken } from '../bearer.ts';
 import { readJson } from '../body.ts';
 import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';

@@ -7,7 +7,7 @@ import type { Dead } from '../../domain/liveness.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { BodyMask } from '../../domain/secret-mask.ts';
 import type { UpstreamCall, UpstreamFailure } from '../../ports/upstream.ts';
-import type { CallRequest, CallResult, OpenCall } from '../../services/gateway-calls.ts';
+import type { CallRequest, CallResult, OpenCall } from '../../services/gateway/gateway-calls.ts';
 import { challenge } from '../bearer.ts';
 import { type Edge, requestId } from '../edge.ts';
 import { sendProblem } from '../problem.ts';

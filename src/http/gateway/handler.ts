@@ -5,7 +5,7 @@ import type { Request, RequestHandler, Response } from 'express';
 import { parseGatewayTarget } from '../../domain/gateway-path.ts';
 import { holdsWarderToken } from '../../domain/gateway-query.ts';
 import { Refused } from '../../domain/refusals.ts';
-import type { CallRequest, RefusedRequest } from '../../services/gateway-calls.ts';
+import type { CallRequest, RefusedRequest } from '../../services/gateway/gateway-calls.ts';
 import { presentedToken } from '../access-token.ts';
 import { challenge } from '../bearer.ts';
 import { addressOf, type Edge, requestId } from '../edge.ts';

@@ -2,8 +2,8 @@
 import type { Request } from 'express';
 import type { Agent } from '../../domain/model.ts';
 import type { Guard } from '../../ports/ledger.ts';
-import type { ClientProof } from '../../services/authenticate-client.ts';
 import { type Caller, commit, record } from '../../services/core.ts';
+import type { ClientProof } from '../../services/identity/authenticate-client.ts';
 import { authorizationOf } from '../bearer.ts';
 import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';
 import { type Form, OAuthError } from './form.ts';

@@ -6,9 +6,9 @@
  */
 import { type Request, type RequestHandler, type Response, Router } from 'express';
 import { Refused, refusalStatus } from '../../domain/refusals.ts';
-import { callbackPath, consentMs, offeredFlow, openLink } from '../../services/connect-flow.ts';
+import { callbackPath, consentMs, offeredFlow, openLink } from '../../services/accounts/connect-flow.ts';
+import { finishFlow, recordRefusal } from '../../services/accounts/finish-flow.ts';
 import { commit, record } from '../../services/core.ts';
-import { finishFlow, recordRefusal } from '../../services/finish-flow.ts';
 import { addressOf, anonymous, type Edge, requestId } from '../edge.ts';
 import { refusalOf } from '../problem.ts';
 

@@ -2,8 +2,8 @@
 import { type RequestHandler, Router } from 'express';
 import { detailsType } from '../../domain/authorization-details.ts';
 import { assertionAlgorithms } from '../../domain/model.ts';
-import { introspect, revokeByClient } from '../../services/introspect.ts';
-import { proofAlgorithms } from '../../services/verify-proof.ts';
+import { proofAlgorithms } from '../../services/identity/verify-proof.ts';
+import { introspect, revokeByClient } from '../../services/issuing/introspect.ts';
 import type { Edge } from '../edge.ts';
 import { sendJson } from '../reply.ts';
 import { authenticateClient, callerOf } from './client.ts';

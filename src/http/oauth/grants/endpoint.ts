@@ -5,9 +5,9 @@
 import type { RequestHandler } from 'express';
 import type { Agent } from '../../../domain/model.ts';
 import { commit, record } from '../../../services/core.ts';
-import { issueAgentToken } from '../../../services/issue-agent-token.ts';
-import { issueGrant } from '../../../services/issue-grant.ts';
-import { spendProof, type VerifiedProof, verifyProof } from '../../../services/verify-proof.ts';
+import { spendProof, type VerifiedProof, verifyProof } from '../../../services/identity/verify-proof.ts';
+import { issueAgentToken } from '../../../services/issuing/issue-agent-token.ts';
+import { issueGrant } from '../../../services/issuing/issue-grant.ts';
 import { proofHeader } from '../../access-token.ts';
 import type { Edge } from '../../edge.ts';
 import { refusalOf } from '../../problem.ts';

@@ -3,7 +3,7 @@
  * the shape of the answer are the dispatcher's (endpoint.ts), so that no grant type can leave one of them out.
  */
 import type { Request } from 'express';
-import type { Standing } from '../../../services/issue-agent-token.ts';
+import type { Standing } from '../../../services/issuing/issue-agent-token.ts';
 import type { Edge } from '../../edge.ts';
 import type { Client } from '../client.ts';
 import type { Form } from '../form.ts';

@@ -9,9 +9,9 @@ import { agentTokenFacts, deadAgentToken, deadGrant, grantFacts } from '../../..
 import type { Agent } from '../../../domain/model.ts';
 import { subjectOf } from '../../../domain/subject.ts';
 import type { Core } from '../../../services/core.ts';
-import { tokenTypes } from '../../../services/foreign-tokens.ts';
-import { findToken } from '../../../services/introspect.ts';
-import { subjectRefused } from '../../../services/issue-agent-token.ts';
+import { tokenTypes } from '../../../services/identity/foreign-tokens.ts';
+import { findToken } from '../../../services/issuing/introspect.ts';
+import { subjectRefused } from '../../../services/issuing/issue-agent-token.ts';
 import { anonymous, type Edge } from '../../edge.ts';
 import { authenticateClient, type Client, givesClientAuthentication, recordFailedAuthentication } from '../client.ts';
 import { type Form, OAuthError } from '../form.ts';

@@ -1,0 +1,78 @@
+/** Every place where a sealed box is kept, and what each box is bound to: what a rotation of keys has to move. */
+import type { SealedBox } from '../../domain/model.ts';
+import { sealedBoxIn, withBox } from '../../domain/stored-handle.ts';
+import type { SealedRow, Write } from '../../ports/ledger.ts';
+import { boxOf as contextOfTokens } from '../accounts/authorization-tokens.ts';
+import { boxOf as contextOfFlow } from '../accounts/connect-flow.ts';
+import { boxOf as contextOfGrant } from '../issuing/provider-context.ts';
+import { contextOf as contextOfSecret } from '../secrets/secrets.ts';
+import type { BoxContext, Keyring } from './keyring.ts';
+import { boxOf as contextOfSigningKey } from './signing-keys.ts';
+
+interface Kept {
+  context: BoxContext;
+  box: SealedBox;
+  /** The write that puts a box in the place of this one, and only of this one. */
+  replace(box: SealedBox): Write;
+}
+
+const keptIn = (found: SealedRow): Kept | undefined => {
+  const { table, row } = found;
+  switch (table) {
+    case 'secrets':
+      return {
+        context: contextOfSecret(row.connection_id, row.number),
+        box: row.sealed,
+        replace: (sealed) => ({ write: 'update', table, id: row.id, set: { sealed }, from: { sealed: row.sealed } }),
+      };
+    case 'signing_keys':
+      return {
+        context: contextOfSigningKey(row.id),
+        box: row.sealed,
+        replace: (sealed) => ({ write: 'update', table, id: row.id, set: { sealed }, from: { sealed: row.sealed } }),
+      };
+    case 'authorizations':
+      return {
+        context: contextOfTokens(row, row.tokens_version),
+        box: row.sealed,
+        replace: (sealed) => ({ write: 'update', table, id: row.id, set: { sealed }, from: { sealed: row.sealed } }),
+      };
+    case 'authorization_flows':
+      return (
+        (row.sealed && {
+          context: contextOfFlow(row),
+          box: row.sealed,
+          replace: (sealed) => ({ write: 'update', table, id: row.id, set: { sealed }, from: { sealed: row.sealed } }),
+        }) ??
+        undefined
+      );
+    case 'grants': {
+      const box = sealedBoxIn(row.handle);
+      return (
+        box && {
+          context: contextOfGrant(row.id),
+          box,
+          replace: (sealed) => ({
+            write: 'update',
+            table,
+            id: row.id,
+            set: { handle: withBox(row.handle ?? {}, sealed) },
+            from: { handle: row.handle },
+          }),
+        }
+      );
+    }
+  }
+};
+
+/**
+ * The write that seals a row's box under the current key-encryption key. It is a compare-and-swap on the box that was
+ * opened, so what somebody else sealed meanwhile stands; no version is counted up, because nothing changes for anybody
+ * who holds on to one.
+ * @returns undefined when there is no box in it
+ * @throws Refused `sealed`; Error when the box does not open
+ */
+export const resealing = (keyring: Keyring, row: SealedRow): Write | undefined => {
+  const kept = keptIn(row);
+  return kept?.replace(keyring.reseal(kept.context, kept.box));
+};

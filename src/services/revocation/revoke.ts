@@ -1,0 +1,245 @@
+/**
+ * Revocation: one fence, committed with its record. From the moment the commit is heard every check point refuses what
+ * the selector matches; the price does not depend on how much that is. Clean-up upstream follows (drain-upstream.ts).
+ */
+import type { Operator, Revocation, Selector } from '../../domain/model.ts';
+import { Refused } from '../../domain/refusals.ts';
+import { type Changeset, unassigned, type Write } from '../../ports/ledger.ts';
+import { type Caller, type Core, commit, newId, record } from '../core.ts';
+
+export interface RevocationRequest {
+  selector: Selector;
+  reason: string;
+  suspend: boolean;
+  dryRun: boolean;
+}
+
+/** What a dry run answers: the blast radius, and nothing changed. */
+export interface BlastRadius {
+  dry_run: true;
+  selector: Selector;
+  grants: number;
+  upstream: { pending: number };
+  agents: { id: string; name: string; would_suspend: boolean }[];
+}
+
+/**
+ * The answer waits this long for the count of what was killed. Counting a million grants takes longer than killing
+ * them; then `grants` is null and `GET /admin/v1/revocations/:id` has the number a moment later.
+ */
+const countPatienceMs = 20;
+
+/** Which agents the selector reaches: all, one, or an owner's. A selector without an agent or owner reaches none. */
+const reachedAgents = (core: Core, selector: Selector) =>
+  core.state.agents
+    .all()
+    .filter(
+      (agent) =>
+        selector.everything === true ||
+        ((selector.agent !== undefined || selector.owner !== undefined) &&
+          (selector.agent === undefined || agent.id === selector.agent) &&
+          (selector.owner === undefined || agent.owner === selector.owner)),
+    );
+
+const ownedBy = (core: Core, selector: Selector): string[] =>
+  selector.owner === undefined
+    ? []
+    : core.state.agents
+        .all()
+        .filter((agent) => agent.owner === selector.owner)
+        .map((agent) => agent.id);
+
+const count = (core: Core, selector: Selector, beforeFence: number | null) =>
+  core.reader.countLiveGrants(selector, core.clock.now(), ownedBy(core, selector), beforeFence);
+
+/** @throws Refused `ledger_unavailable` */
+export const dryRun = async (core: Core, request: RevocationRequest): Promise<BlastRadius> => {
+  const counted = await count(core, request.selector, null);
+  return {
+    dry_run: true,
+    selector: request.selector,
+    grants: counted.total,
+    upstream: { pending: counted.upstream },
+    agents: reachedAgents(core, request.selector).map((agent) => ({
+      id: agent.id,
+      name: agent.name,
+      would_suspend: request.suspend && agent.status === 'active',
+    })),
+  };
+};
+
+/**
+ * Commits the fence. When this returns, no use of a matching grant succeeds any more.
+ * @throws Refused `ledger_unavailable`: then nothing was revoked
+ */
+export const revoke = async (core: Core, request: RevocationRequest, caller: Caller): Promise<Revocation> => {
+  const now = core.clock.now();
+  const id = newId(core, 'rev');
+  const row: Revocation = {
+    id,
+    seq: unassigned,
+    selector: request.selector,
+    reason: request.reason,
+    requested_by: caller.actor.kind === 'anonymous' ? 'anonymous' : caller.actor.name,
+    suspend: request.suspend,
+    grants: null,
+    upstream_pending: 0,
+    upstream_revoked: 0,
+    upstream_unrevocable: 0,
+    created_at: now,
+    completed_at: null,
+    version: 1,
+  };
+  const seq = await commitFence(core, request, caller, row);
+  const fenced = { ...row, seq };
+  const counting = settleCount(core, fenced);
+  const counted = await Promise.race([
+    counting,
+    new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), countPatienceMs)),
+  ]);
+  counting.catch((error: unknown) => core.log.error({ err: error, revocation: id }, 'counting a revocation failed'));
+  return counted ?? fenced;
+};
+
+/** Suspensions are compared and swapped; an agent that changed at this moment is read again, never skipped. */
+const commitFence = async (
+  core: Core,
+  request: RevocationRequest,
+  caller: Caller,
+  row: Revocation,
+): Promise<number> => {
+  for (;;) {
+    const suspended = request.suspend
+      ? reachedAgents(core, request.selector).filter((agent) => agent.status === 'active')
+      : [];
+    const writes: Write[] = [
+      { write: 'insert', table: 'revocations', row: { ...row } },
+      ...fenceWrites(row),
+      ...suspended.map(
+        (agent): Write => ({
+          write: 'update',
+          table: 'agents',
+          id: agent.id,
+          set: { status: 'suspended', version: agent.version + 1, updated_at: row.created_at },
+          from: { version: agent.version },
+        }),
+      ),
+    ];
+    const { agent, connection } = await named(core, request.selector);
+    const audit: Changeset['audit'] = [
+      record(core, caller, {
+        type: 'revocation.created',
+        agent: agent && { id: agent.id, name: agent.name },
+        connection: connection && { id: connection.id, name: connection.name },
+        grant: request.selector.grant,
+        data: { revocation: row.id, selector: request.selector, reason: request.reason, suspend: request.suspend },
+      }),
+      ...suspended.map((one) =>
+        record(core, caller, {
+          type: 'agent.suspended',
+          agent: { id: one.id, name: one.name },
+          data: { revocation: row.id, reason: request.reason },
+        }),
+      ),
+    ];
+    const result = await commit(core, { writes, audit });
+    if (result.ok) return result.seq;
+    if (result.why !== 'changed' || result.table !== 'agents') throw new Refused('conflict', 'the revocation collided');
+  }
+};
+
+/** Whom and what a selector names, directly or by a grant: what the record is found by. */
+const named = async (core: Core, selector: Selector) => {
+  const grant = selector.grant === undefined ? undefined : await core.state.grants.get(selector.grant);
+  return {
+    agent: core.state.agents.get(selector.agent ?? grant?.agent_id ?? ''),
+    connection: core.state.connections.get(selector.connection ?? grant?.connection_id ?? ''),
+  };
+};
+
+/** The write every kind of taking back has in common. */
+export const fenceWrites = (row: Pick<Revocation, 'id' | 'selector' | 'created_at'>): Write[] => [
+  {
+    write: 'insert',
+    table: 'fences',
+    row: {
+      id: `${row.id}:fence`,
+      seq: unassigned,
+      revocation_id: row.id,
+      selector: row.selector,
+      created_at: row.created_at,
+    },
+  },
+];
+
+/** What a standing fence killed: live grants, and what has become of those with something upstream. */
+export type Killed = Pick<Revocation, 'grants' | 'upstream_pending' | 'upstream_revoked' | 'upstream_unrevocable'>;
+
+/** Counts what the fence killed; what the drain has cleaned up by now was alive at the fence, and counts. */
+export const countKilled = async (core: Core, { id, selector, seq }: Revocation): Promise<Killed> => {
+  for (let before = await core.reader.upstreamProgress(id); ; ) {
+    const live = await count(core, selector, seq);
+    const after = await core.reader.upstreamProgress(id);
+    if (after.revoked === before.revoked && after.unrevocable === before.unrevocable) {
+      return {
+        grants: live.total + after.revoked + after.unrevocable,
+        upstream_pending: live.upstream,
+        upstream_revoked: after.revoked,
+        upstream_unrevocable: after.unrevocable,
+      };
+    }
+    // The drain was at work between the questions, and what it finished may have been counted twice.
+    before = after;
+  }
+};
+
+/** Counts what the fence killed and records it; with nothing upstream the revocation is complete. */
+const settleCount = async (core: Core, fenced: Revocation): Promise<Revocation> => {
+  const killed = await countKilled(core, fenced);
+  const set = {
+    ...killed,
+    completed_at: killed.upstream_pending === 0 ? core.clock.now() : null,
+    version: 2,
+  };
+  const row = { ...fenced, ...set };
+  // The number is for people: it is recorded behind the answer, which does not wait for another sync.
+  void commit(core, {
+    // The drain may have been quicker: then it has counted, too.
+    writes: [{ write: 'update', table: 'revocations', id: fenced.id, set, from: { version: 1 } }],
+    audit: [
+      record(core, systemCaller('revocation'), {
+        type: 'revocation.counted',
+        data: { revocation: fenced.id, grants: killed.grants, upstream: killed.upstream_pending },
+      }),
+    ],
+  }).catch((error: unknown) => core.log.error({ err: error, revocation: fenced.id }, 'recording a count failed'));
+  return row;
+};
+
+export const systemCaller = (name: string): Caller => ({ actor: { kind: 'system', name }, requestId: 'background' });
+
+/** A fence that some other change brings with it (a deletion, a narrowing), with its own record. */
+export const accompanyingFence = (
+  core: Core,
+  selector: Selector,
+  reason: string,
+  operator: Operator,
+): { writes: Write[]; revocationId: string } => {
+  const now = core.clock.now();
+  const row: Revocation = {
+    id: newId(core, 'rev'),
+    seq: unassigned,
+    selector,
+    reason,
+    requested_by: operator.name,
+    suspend: false,
+    grants: null,
+    upstream_pending: 0,
+    upstream_revoked: 0,
+    upstream_unrevocable: 0,
+    created_at: now,
+    completed_at: null,
+    version: 1,
+  };
+  return { revocationId: row.id, writes: [{ write: 'insert', table: 'revocations', row }, ...fenceWrites(row)] };
+};
