@@ -32,6 +32,7 @@ import type { Connection, CredentialType, Enforcement, Grant, SecretSource } fro
 import type { SecretText } from '../domain/secret-text.ts';
 import type { AuthorizationAccess, AuthorizationServer } from './authorization.ts';
 import type { CallContext, ConnectionSecret } from './call-context.ts';
+import type { SecretRotation } from './rotation.ts';
 
 /**
  * Where a grant's undo finds what was made. JSON, no secret in it: it is stored in clear. Names that begin with `$` are
@@ -174,6 +175,8 @@ export interface Provider {
     reference: SecretReference,
     context: Pick<ProviderContext, 'now' | 'signal' | 'secret'>,
   ): Promise<Record<string, string>>;
+  /** How the secret is replaced on a schedule; absent where only people can. */
+  rotation?: SecretRotation;
   /** For providers whose connections are OAuth clients: how accounts are connected, and their tokens kept alive. */
   authorizations?: AuthorizationServer;
 }
