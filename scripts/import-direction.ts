@@ -1,6 +1,6 @@
 /**
  * Imports run one way: `http, cli -> services -> ports -> domain`; `adapters -> ports, domain`; only the composition
- * root (`src/warder.ts`) knows the adapters. This reads every import of `src` and `adapters` and lists the wrong ones.
+ * roots (`src/warder.ts`, `src/restore.ts`) know the adapters. This reads every import of `src` and `adapters` and lists the wrong ones.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -16,7 +16,8 @@ const allowed: Record<string, readonly string[]> = {
   'src/cli': ['src/domain', 'src/services/audit/verify-audit.ts'],
   'src/config.ts': ['src/domain'],
   'src/warder.ts': ['src/http', 'src/services', 'src/ports', 'src/domain', 'src/config.ts', 'adapters'],
-  'src/main.ts': ['src/cli', 'src/config.ts', 'src/warder.ts', 'src/domain'],
+  'src/restore.ts': ['src/services', 'src/ports', 'src/domain', 'src/config.ts', 'src/warder.ts', 'adapters'],
+  'src/main.ts': ['src/cli', 'src/config.ts', 'src/warder.ts', 'src/restore.ts', 'src/domain'],
   adapters: ['src/ports', 'src/domain'],
 };
 

@@ -30,6 +30,7 @@ export const configKeys = [
   'WARDER_RATE_LIMIT_PER_SECOND',
   'WARDER_TRUST_PROXY',
   'WARDER_CATALOG_DIR',
+  'WARDER_ROTATE_SCRIPTS',
 ] as const;
 
 export type ConfigKey = (typeof configKeys)[number];
@@ -74,6 +75,8 @@ export interface Config {
   readonly trustProxy: readonly string[];
   /** A folder of presets beside the built-in ones; undefined: none. */
   readonly catalogDir: string | undefined;
+  /** The folder whose executables may be named as rotation scripts; undefined: none are run. */
+  readonly rotateScripts: string | undefined;
 }
 
 export interface Secrets {
@@ -406,6 +409,7 @@ export const readConfig = (input: ConfigInput): ConfigResult => {
     rateLimitPerSecond: take('WARDER_RATE_LIMIT_PER_SECOND', wholeNumber(1, 1_000_000, 'requests'), () => 2000),
     trustProxy: Object.freeze(take<readonly string[]>('WARDER_TRUST_PROXY', proxies, () => [])),
     catalogDir: take<string | undefined>('WARDER_CATALOG_DIR', filePath, () => undefined),
+    rotateScripts: take<string | undefined>('WARDER_ROTATE_SCRIPTS', filePath, () => undefined),
   };
   const secrets: Secrets = {
     bootstrapToken: take<SecretText | undefined>('WARDER_BOOTSTRAP_TOKEN', operatorToken, () => undefined),

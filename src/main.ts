@@ -61,6 +61,16 @@ const configure = (path: string | undefined): ConfiguredWarder | { ok: false; pr
       const { initWarder } = await import('./warder.ts');
       return initWarder(config, secrets, options);
     },
+    restore: async (request, onProgress) => {
+      harden();
+      const { restoreWarder } = await import('./restore.ts');
+      return restoreWarder(config, secrets, request, onProgress);
+    },
+    checkBackup: async (request, onProgress) => {
+      harden();
+      const { checkBackupFile } = await import('./restore.ts');
+      return checkBackupFile(config, secrets, request, onProgress);
+    },
   };
 };
 

@@ -1,4 +1,4 @@
-/** The composition root: the only file of src that knows the adapters. Everything is wired here, by hand. */
+/** The composition root: with restore.ts, the only file of src that knows the adapters. Everything is wired here, by hand. */
 import { once } from 'node:events';
 import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { join } from 'node:path';
@@ -7,31 +7,43 @@ import { openCatalog } from '../adapters/catalog/load.ts';
 import { makeRootKey, requirePrivateRootKey } from '../adapters/kms/local.ts';
 import { openKms } from '../adapters/kms/open.ts';
 import { openNetwork } from '../adapters/network.ts';
+import { openOutbound } from '../adapters/outbound.ts';
 import { openProviders } from '../adapters/registry.ts';
+import { openSqliteBackups } from '../adapters/stores/sqlite/backup.ts';
+import { clearLeftovers, settleRestored } from '../adapters/stores/sqlite/backup-place.ts';
 import { openSqliteStore } from '../adapters/stores/sqlite/store.ts';
 import { systemClock, systemEntropy } from '../adapters/system.ts';
 import { openUpstream } from '../adapters/upstream.ts';
 import type { Config, ListenAddress, Secrets } from './config.ts';
+import type { RetrySchedule } from './domain/delivery.ts';
 import type { KeyServiceName } from './domain/key-service-name.ts';
 import { tokenPattern } from './domain/tokens.ts';
 import { createApp, createMetricsApp } from './http/app.ts';
 import type { Edge } from './http/edge.ts';
+import { EventStreams } from './http/event-streams.ts';
 import { Limits } from './http/limits.ts';
 import { EdgeMetrics } from './http/metrics.ts';
 import type { KeyService } from './ports/kms.ts';
 import type { LedgerStore } from './ports/ledger.ts';
 import type { Provider } from './ports/provider.ts';
 import { Authorizations } from './services/accounts/authorizations.ts';
+import { Deliveries } from './services/alerts/deliveries.ts';
+import { BackupMaker } from './services/backup/make-backup.ts';
 import { GatewayCalls } from './services/gateway/gateway-calls.ts';
 import { ClientAuthenticator } from './services/identity/authenticate-client.ts';
 import { ForeignTokens } from './services/identity/foreign-tokens.ts';
 import { initialise, isUninitialised, recoverAdmin } from './services/initialise.ts';
 import type { CoreWithSecrets } from './services/issuing/provider-context.ts';
 import { Keyring } from './services/keys/keyring.ts';
+import { ensureReceiptKey } from './services/keys/receipt-key.ts';
 import { type RewrapPace, Rewrapping } from './services/keys/rotate-keys.ts';
 import { SigningKeys } from './services/keys/signing-keys.ts';
 import { Maintenance } from './services/maintenance.ts';
-import { type DrainPatience, drainPatience, UpstreamDrain } from './services/revocation/drain-upstream.ts';
+import { type DrainPatience, drainPatience } from './services/revocation/drain-patience.ts';
+import { UpstreamDrain } from './services/revocation/drain-upstream.ts';
+import { RotationsAfter } from './services/revocation/rotate-after.ts';
+import { RotationEngine } from './services/rotation/engine.ts';
+import type { RotationPace } from './services/rotation/pace.ts';
 import { SecretSources } from './services/secrets/secret-sources.ts';
 import { OpenedSecrets } from './services/secrets/secrets.ts';
 import { State } from './services/state.ts';
@@ -45,6 +57,10 @@ export interface StartOptions {
   drainPatience?: DrainPatience;
   /** How tests have old keys retired at once. */
   rewrapPace?: RewrapPace;
+  /** How tests have a rotation engine that hurries. */
+  rotationPace?: RotationPace;
+  /** How tests have alerts that are tried again soon. */
+  retrySchedule?: RetrySchedule;
   /** Where the log goes; standard output unless told. */
   logDestination?: { write(line: string): void };
 }
@@ -57,7 +73,7 @@ export interface Running {
   close(): Promise<void>;
 }
 
-const migrationsFolder = join(import.meta.dirname, '..', 'migrations', 'sqlite');
+export const migrationsFolder = join(import.meta.dirname, '..', 'migrations', 'sqlite');
 
 /** Requests must come to their point: slow headers and idle sockets are closed. */
 const headersTimeoutMs = 10_000;
@@ -96,11 +112,17 @@ const serialiseError = (error: unknown): object => {
   };
 };
 
-const openStore = (config: Config, onFatal: (error: Error) => void): Promise<LedgerStore> =>
-  openSqliteStore({ databasePath: config.store.path, migrationsFolder, onFatal });
+/** A restore that was killed is ended first; what killed backups and restores left is removed. */
+const openStore = async (config: Config, onFatal: (error: Error) => void): Promise<LedgerStore> => {
+  const databasePath = config.store.path;
+  settleRestored(databasePath);
+  const store = await openSqliteStore({ databasePath, migrationsFolder, onFatal });
+  clearLeftovers(databasePath);
+  return store;
+};
 
 /** Opens a key service by its name, as the configuration says how to reach it. */
-const openKmsOf =
+export const openKmsOf =
   ({ vault }: Config, { vaultToken }: Secrets) =>
   (name: KeyServiceName): KeyService =>
     openKms(name, { vault: vault && vaultToken ? { ...vault, token: vaultToken } : undefined });
@@ -220,7 +242,7 @@ const startWith = async (
   // Presets and addresses first: a first start that cannot have them must not make a first admin whose token nobody sees.
   const network = openNetwork();
   const providers = new Map([
-    ...openProviders({ network }),
+    ...openProviders({ network, scripts: config.rotateScripts }),
     ...(options.extraProviders ?? []).map((one) => [one.type, one] as const),
   ]);
   const catalog = openCatalog({ customDir: config.catalogDir, providers });
@@ -266,37 +288,64 @@ const startWith = async (
   state.onKilled(() => core.secrets.keepOnly((id) => state.connections.get(id) !== undefined));
   const upstream = openUpstream();
   const calls = new GatewayCalls(core);
-  metrics.watch(core, calls);
+  const outbound = openOutbound();
+  const deliveries = new Deliveries(core, outbound, options.retrySchedule);
+  metrics.watch(core, calls, deliveries);
   const foreign = new ForeignTokens(core, upstream);
+  const backups = openSqliteBackups(config.store.path);
   const edge: Edge = {
     core,
+    backups: new BackupMaker(core, backups),
+    deliveries,
     clients: new ClientAuthenticator(core, upstream, foreign),
     foreign,
     calls,
     upstream,
     limits: new Limits(config.rateLimitPerSecond),
+    streams: new EventStreams(core),
     metrics,
   };
 
   const drain = new UpstreamDrain(core, options.drainPatience ?? drainPatience);
-  const maintenance = new Maintenance(core, { keyMaxAgeMs, onUnsealed: () => drain.wake() });
+  const rotationsAfter = new RotationsAfter(core);
+  // A ledger of an earlier version has no key for receipts. Where it cannot be made now, the first receipt makes it.
+  const makeReceiptKey = (): Promise<void> =>
+    ensureReceiptKey(core).catch((error: unknown) => log.error({ err: error }, 'the key for receipts was not made'));
+  const onUnsealed = (): void => {
+    void makeReceiptKey();
+    drain.wake();
+    deliveries.wake();
+  };
+  const maintenance = new Maintenance(core, { keyMaxAgeMs, onUnsealed });
   const rewrapping = new Rewrapping(core, options.rewrapPace);
+  // The data directory is locked by this process (adapters/stores/sqlite/lock.ts): whoever led before is dead.
+  const rotation = new RotationEngine(core, { pace: options.rotationPace, exclusive: true });
   const sealed = await keyring.unseal(state.keyEncryptionKeys.all());
   if (sealed.sealed) log.error({ kms: kms.name, why: sealed.why }, 'starting sealed');
+  await makeReceiptKey();
 
   edgeServer.serve(belowIssuerPath(config.publicUrl, createApp(edge, { trustProxy: config.trustProxy })));
   metricsServer?.serve(createMetricsApp(edge));
   drain.start();
+  rotationsAfter.start();
   maintenance.start();
   rewrapping.start();
+  rotation.start();
+  deliveries.start();
   log.info({ url, issuer: config.publicUrl, entries: snapshot.size, sealed: sealed.sealed }, 'warder is listening');
 
   return {
     url,
     bootstrapToken,
     close: async () => {
+      // Polls that wait are answered, or the servers would wait for them.
+      deliveries.polls.close();
+      edge.streams.close();
       await Promise.all(servers.map(closeServer));
-      await Promise.all([maintenance.stop(), drain.stop(), rewrapping.stop()]);
+      await rotationsAfter.stop();
+      await Promise.all([maintenance.stop(), drain.stop(), rewrapping.stop(), rotation.stop(), deliveries.stop()]);
+      await backups.close();
+      await outbound.close();
       await upstream.close();
       await network.close();
       await store.close();

@@ -55,6 +55,7 @@ describe('configuration from nothing', () => {
       rateLimitPerSecond: 2000,
       trustProxy: [],
       catalogDir: undefined,
+      rotateScripts: undefined,
     });
     expect(secrets).toEqual({ bootstrapToken: undefined, vaultToken: undefined });
   });
@@ -94,6 +95,7 @@ describe('sources', () => {
     WARDER_RATE_LIMIT_PER_SECOND: '50',
     WARDER_TRUST_PROXY: '10.0.0.0/8, ::1',
     WARDER_CATALOG_DIR: '/etc/warder/catalog',
+    WARDER_ROTATE_SCRIPTS: '/etc/warder/rotate',
   };
   const expected: Config = {
     listen: { host: '0.0.0.0', port: 8443 },
@@ -112,6 +114,7 @@ describe('sources', () => {
     rateLimitPerSecond: 50,
     trustProxy: ['10.0.0.0/8', '::1'],
     catalogDir: '/etc/warder/catalog',
+    rotateScripts: '/etc/warder/rotate',
   };
   const names = Object.entries(everything);
   const asYaml = (entries: [string, string][]) => entries.map(([key, value]) => `${key}: ${value}\n`).join('');

@@ -6,6 +6,9 @@ import { z } from 'zod';
 import { isScopeName, scopeNameRule } from '../../src/domain/names.ts';
 import { MIN_SECRET_BYTES } from '../../src/domain/secret-mask.ts';
 import type { Provider } from '../../src/ports/provider.ts';
+import type { MethodParts } from '../rotation/method.ts';
+import { present, rotationFields } from '../rotation/subject.ts';
+import { apiKeyRotation } from './api-key/rotation.ts';
 import { checked, jsonSchemaOf, parsedOnce } from './shared/checking.ts';
 import { inject, isTrimmed, judgeBaseUrl, rules, targetOf, timeouts, visibleAscii } from './shared/gateway-settings.ts';
 
@@ -24,16 +27,20 @@ type Settings = z.infer<typeof settings>;
 const parsed = parsedOnce<Settings>(settings);
 const scopeNames = new WeakMap<Settings, string[]>();
 
-const secret = z.strictObject({
-  value: z
-    .string()
-    // Shorter ones cannot be kept out of answers: ordinary text would be masked with them.
-    .min(MIN_SECRET_BYTES, `at least ${MIN_SECRET_BYTES} characters`)
-    .max(8192)
-    .regex(visibleAscii, 'printable ASCII only: it must fit a header')
-    .refine(isTrimmed, 'no blanks before or behind it'),
-});
+const secret = z
+  .strictObject({
+    value: z
+      .string()
+      // Shorter ones cannot be kept out of answers: ordinary text would be masked with them.
+      .min(MIN_SECRET_BYTES, `at least ${MIN_SECRET_BYTES} characters`)
+      .max(8192)
+      .regex(visibleAscii, 'printable ASCII only: it must fit a header')
+      .refine(isTrimmed, 'no blanks before or behind it'),
+    ...rotationFields,
+  })
+  .transform(present);
 
+/** What needs nothing of the outside; {@link openApiKeyProvider} can rotate as well. */
 export const apiKeyProvider: Provider = {
   type: 'api-key',
   enforcement: () => 'gateway',
@@ -61,3 +68,8 @@ export const apiKeyProvider: Provider = {
     return targetOf(parsed(connection.settings), key);
   },
 };
+
+export const openApiKeyProvider = (parts: MethodParts): Provider => ({
+  ...apiKeyProvider,
+  rotation: apiKeyRotation(parsed, apiKeyProvider.checkSecret, parts),
+});

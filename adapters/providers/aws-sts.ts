@@ -17,7 +17,8 @@ import type { Network } from '../network.ts';
 import { openBatches } from './aws-sts/batches.ts';
 import { keysOf, loadSts, openSts } from './aws-sts/clients.ts';
 import { type Denial, openDenySessions } from './aws-sts/deny-sessions.ts';
-import { errorOf, failureOf } from './aws-sts/failure.ts';
+import { failureOf, isClearNo } from './aws-sts/failure.ts';
+import { awsKeyRotation } from './aws-sts/rotation.ts';
 import { sessionName } from './aws-sts/session-name.ts';
 import { limits, policyProblem, type SessionPolicy, sessionPolicy } from './aws-sts/session-policy.ts';
 import { type AwsSettings, addressesOf, awsSettings } from './aws-sts/settings.ts';
@@ -156,13 +157,8 @@ const assume = async (
   };
 };
 
-/** AWS said no, or was not spoken to, at the first try: nothing was made. After a retry the first may have been heard. */
-const isClearNo = (error: unknown): boolean => {
-  const { name, status = 0, attempts } = errorOf(error);
-  return attempts === 1 && (name === 'AddressRefused' || (status >= 400 && status < 500));
-};
-
-export const openAwsStsProvider = (network: Network): Provider => {
+/** @param keyPatienceMs how long a new access key may take to be known; undefined: as long as it usually does */
+export const openAwsStsProvider = (network: Network, keyPatienceMs?: number): Provider => {
   const denials = openBatches<Denial>(openDenySessions(network));
 
   return {
@@ -211,6 +207,8 @@ export const openAwsStsProvider = (network: Network): Provider => {
       }
     },
 
+    rotation: awsKeyRotation(parsed, network, keyPatienceMs),
+
     async revoke(grant, connection, context): Promise<LivesOn | undefined> {
       const handle = handleForm.safeParse(grant.handle);
       if (!handle.success) throw new ProviderFailure('refused', 'the record of this session cannot be read');
@@ -230,6 +228,12 @@ export const openAwsStsProvider = (network: Network): Provider => {
       } catch (error) {
         throw failureOf(error, context.signal);
       }
+    },
+
+    byHand: ({ handle }) => {
+      const { role_arn: role, session, until } = handleForm.parse(handle);
+      const end = new Date(until + clockSkewMs).toISOString();
+      return `The session ${session} of ${role} ends by itself at ${end}; before that, revoke the role's active sessions in IAM`;
     },
   };
 };

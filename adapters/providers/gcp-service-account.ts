@@ -9,6 +9,7 @@ import { Refused } from '../../src/domain/refusals.ts';
 import { type Provider, ProviderFailure } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
 import { downscope, impersonate, type Source, sourceToken } from './gcp-service-account/api.ts';
+import { serviceAccountKeyRotation } from './gcp-service-account/rotation.ts';
 import { combined, parsed, readKey, type Settings, secret, settings } from './gcp-service-account/settings.ts';
 import { checked, jsonSchemaOf } from './shared/checking.ts';
 
@@ -20,8 +21,11 @@ const slackMs = 30_000;
 /** `ends_by`: no token of this grant lives longer, by Warder's clock. In milliseconds since the epoch. */
 const handle = z.object({ ends_by: z.number() });
 
-/** @param network what Google is reached through */
-export const openGcpServiceAccountProvider = (network: Network): Provider => ({
+/**
+ * @param network what Google is reached through
+ * @param keyPatienceMs how long a new key may take to be known; undefined: as long as it usually does
+ */
+export const openGcpServiceAccountProvider = (network: Network, keyPatienceMs?: number): Provider => ({
   type: 'gcp-service-account',
   enforcement: () => 'upstream',
   settingsSchema: jsonSchemaOf(settings),
@@ -29,8 +33,10 @@ export const openGcpServiceAccountProvider = (network: Network): Provider => ({
   checkSecret: (value) => checked<Record<string, string> | undefined>(secret, value, 'secret'),
   // The key's proof goes to one of them and what it brings to the others.
   secretDestination: (value) => {
-    const { token_url, iam_credentials_url, sts_url } = parsed(value);
-    return [...new Set([token_url, iam_credentials_url, sts_url].map((url) => new URL(url).origin))].join(' and ');
+    const { token_url, iam_credentials_url, sts_url, iam_url } = parsed(value);
+    return [...new Set([token_url, iam_credentials_url, sts_url, iam_url].map((url) => new URL(url).origin))].join(
+      ' and ',
+    );
   },
   scopes: (value) => Object.keys(parsed(value).scopes),
 
@@ -66,6 +72,8 @@ export const openGcpServiceAccountProvider = (network: Network): Provider => ({
       handle: { ends_by: endsBy },
     };
   },
+
+  rotation: serviceAccountKeyRotation(network, keyPatienceMs),
 
   revoke: async (grant) => ({ endsBy: handle.parse(grant.handle).ends_by }),
 });

@@ -4,7 +4,6 @@
  * No server of this kind ends a user at a given second: the drain does, at the grant's end as at a revocation.
  */
 import { randomBytes } from 'node:crypto';
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Connection } from '../../src/domain/model.ts';
 import {
   type Handle,
@@ -18,7 +17,9 @@ import { ClientPool } from './database/client-pool.ts';
 import { ConnectionPools } from './database/connection-pools.ts';
 import { adminSecret, hostAndPort, requireMadeAt, tlsOf } from './database/settings.ts';
 import { errors, failed, serverError } from './mysql/failures.ts';
+import { mysqlRotation } from './mysql/rotation.ts';
 import { openSession, type Session } from './mysql/session.ts';
+import { endSessions } from './mysql/sessions.ts';
 import { type MysqlScope, type MysqlSettings, mysqlSettings } from './mysql/settings.ts';
 import {
   type Account,
@@ -36,8 +37,6 @@ import { checked, jsonSchemaOf, parsedOnce } from './shared/checking.ts';
 
 const maxSessions = 10;
 const idleMs = 30_000;
-/** A session that was killed rolls back what it did: that may take a moment. */
-const killPatienceMs = 2_000;
 
 const parsed = parsedOnce<MysqlSettings>(mysqlSettings);
 
@@ -62,12 +61,13 @@ export const openMysqlProvider = (network: Network): Provider => {
     context: ProviderContext,
     work: (session: Session) => Promise<void>,
   ): Promise<void> => {
-    try {
-      const { pool } = await pools.of(connection, context);
-      await pool.use(context.signal, work);
-    } catch (error) {
-      failed(error, context.signal);
-    }
+    await pools.use(connection, context, async ({ pool }) => {
+      try {
+        await pool.use(context.signal, work);
+      } catch (error) {
+        failed(error, context.signal);
+      }
+    });
   };
 
   const mint = async (request: MintRequest, handle: Handle | null, context: ProviderContext) => {
@@ -104,11 +104,11 @@ export const openMysqlProvider = (network: Network): Provider => {
         await session.run(releaseLock(made));
         if (!(await locked(session, made))) return requireMadeAt(grant.handle, settings);
       }
-      await endSessions(session, made, context.signal);
+      await endSessions(session, sessionsOf(made, session.dialect));
       for (const statement of written) await session.run(statement);
       await session.run(drop(made));
       // Who was logging in while the user was locked may be in since.
-      await endSessions(session, made, context.signal);
+      await endSessions(session, sessionsOf(made, session.dialect));
       if (written.length > 0) session.broken = true;
     });
   };
@@ -123,6 +123,7 @@ export const openMysqlProvider = (network: Network): Provider => {
       const { tls, ...address } = parsed(value);
       return `mysql://${hostAndPort(address)}?tls=${tls.mode}${trustIn(tls.ca)}`;
     },
+    rotation: mysqlRotation(network, parsed),
     scopes: (value) => Object.keys(parsed(value).scopes),
     plan: ({ connection, grantId, scopes }) => {
       const settings = parsed(connection.settings);
@@ -133,6 +134,10 @@ export const openMysqlProvider = (network: Network): Provider => {
     },
     mint: (request, plan, context) => mint(request, plan.handle, context),
     revoke,
+    byHand: ({ handle }) => {
+      const made = accountOf(handle);
+      return `As an administrator: ${lock(made)}; end its sessions (KILL); ${drop(made)}`;
+    },
     // The server knows no end of a user: there is nothing to put off.
     renew: async () => undefined,
   };
@@ -146,22 +151,6 @@ const locked = async (session: Session, made: Account): Promise<boolean> => {
   } catch (error) {
     if (serverError(error) === errors.cannotUser) return false;
     throw error;
-  }
-};
-
-/** @throws ProviderFailure when some do not end in time */
-const endSessions = async (session: Session, made: Account, signal: AbortSignal): Promise<void> => {
-  for (const began = performance.now(); ; await pause(20, undefined, { signal })) {
-    const ids = (await session.run(sessionsOf(made, session.dialect))).map(([id]) => Number(id));
-    if (ids.length === 0) return;
-    if (performance.now() - began > killPatienceMs) {
-      throw new ProviderFailure('unavailable', 'sessions of this user do not end');
-    }
-    for (const id of ids) {
-      await session.run(`KILL CONNECTION ${id}`).catch((error: unknown) => {
-        if (serverError(error) !== errors.noSuchThread) throw error;
-      });
-    }
   }
 };
 

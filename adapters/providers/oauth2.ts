@@ -21,6 +21,7 @@ import type { Network } from '../network.ts';
 import { untilAborted } from './oauth2/answers.ts';
 import { authorizationServer } from './oauth2/consent.ts';
 import { type Answer, excess, ofClient, refreshed, revoked, tokensOf } from './oauth2/requests.ts';
+import { clientSecretRotation } from './oauth2/rotation.ts';
 import { Servers } from './oauth2/server.ts';
 import {
   destination,
@@ -124,7 +125,11 @@ const revokeUpstream = async (
   return { endsBy };
 };
 
-export const openOauth2Provider = (network: Network): Provider => {
+/**
+ * @param scripts the folder of rotation scripts; undefined: none are run
+ * @param secretPatienceMs how long a new client secret may take to be known; undefined: as long as it usually does
+ */
+export const openOauth2Provider = (network: Network, scripts?: string, secretPatienceMs?: number): Provider => {
   const servers = new Servers(network);
   const atGateway = (value: Record<string, unknown>): boolean => parsed(value).narrowing === 'gateway';
   return {
@@ -157,6 +162,7 @@ export const openOauth2Provider = (network: Network): Provider => {
       const value = parsed(connection.settings);
       return targetOf({ ...value, base_url: value.base_url ?? '' }, held.fields['access_token']?.reveal() ?? '');
     },
+    rotation: clientSecretRotation(servers, { network, scripts }, secretPatienceMs),
     authorizations: authorizationServer(servers),
   };
 };

@@ -15,11 +15,12 @@ import {
 } from '../../src/ports/provider.ts';
 import type { Network } from '../network.ts';
 import { ClientPool } from './database/client-pool.ts';
-import { ConnectionPools, type Login } from './database/connection-pools.ts';
+import { ConnectionPools, type Login, type OpenPool } from './database/connection-pools.ts';
 import { retrying } from './database/retry.ts';
 import { adminSecret, hostAndPort, requireMadeAt, tlsOf } from './database/settings.ts';
 import { failed, isUnusual, mayPass, sqlState } from './postgres/failures.ts';
 import { GroupKeeper, groupName, keepGroup } from './postgres/groups.ts';
+import { postgresRotation } from './postgres/rotation.ts';
 import { scramVerifier } from './postgres/scram.ts';
 import { openSession, type Session } from './postgres/session.ts';
 import { type PostgresSettings, postgresSettings, scopesNamed } from './postgres/settings.ts';
@@ -29,8 +30,10 @@ import {
   dropRole,
   end,
   findRole,
+  named,
   operatorsStatements,
   prolong,
+  quoted,
   roleLock,
   roleMark,
   roleName,
@@ -51,9 +54,16 @@ export const openPostgresProvider = (network: Network): Provider => {
   );
   const groups = new GroupKeeper();
 
+  /** With a session of the secret in force. */
+  const inForce = <T>(
+    connection: Connection,
+    context: ProviderContext,
+    work: (session: Session, login: Login) => Promise<T>,
+  ): Promise<T> => pools.use(connection, context, (at) => withSession(at, context.signal, work));
+
   /** Runs `work` with a session; a race that was lost is tried again, and what fails in the end is a ProviderFailure. */
   const withSession = async <T>(
-    { pool, login }: { pool: ClientPool<Session>; login: Login },
+    { pool, login }: OpenPool<Session>,
     signal: AbortSignal,
     work: (session: Session, login: Login) => Promise<T>,
   ): Promise<T> => {
@@ -65,34 +75,44 @@ export const openPostgresProvider = (network: Network): Provider => {
   };
 
   const mint = async (request: MintRequest, handle: Handle | null, context: ProviderContext) => {
-    const { connection, grantId, expiresAt } = request;
+    const { connection } = request;
     const settings = parsed(connection.settings);
     const role = roleOf(handle);
-    const scopes = scopesNamed(settings, request.scopes);
     const password = randomBytes(32).toString('base64url');
-    const verifier = await scramVerifier(password);
+    await pools.use(connection, context, (at) => makeRole(at, request, { role, password }, context.signal));
+    return { credential: credentialOf(settings, role, password) };
+  };
+
+  const makeRole = async (
+    at: OpenPool<Session>,
+    { connection, grantId, expiresAt, scopes: names }: MintRequest,
+    { role, password }: { role: string; password: string },
+    signal: AbortSignal,
+  ): Promise<void> => {
+    const settings = parsed(connection.settings);
+    const scopes = scopesNamed(settings, names);
     const memberOf = new Set<string>();
-    const at = await pools.of(connection, context);
     for (const scope of scopes) {
       if ('member_of' in scope) for (const group of scope.member_of) memberOf.add(group);
       if (!('preset' in scope)) continue;
       const group = groupName(settings.role_prefix, connection.id, settings.database, scope);
       memberOf.add(group);
-      await groups.fresh(at.pool, group, context.signal, (signal) =>
-        withSession(at, signal, (session) => keepGroup(session, connection.id, group, scope)),
+      await groups.fresh(at.pool, group, signal, (looking) =>
+        withSession(at, looking, (session) => keepGroup(session, connection.id, group, scope)),
       );
     }
     const written = scopes.filter((scope) => 'creation_statements' in scope);
-    await withSession(at, context.signal, async (session, login) => {
-      if (settings.reassign_owned_to === login.username) {
+    await withSession(at, signal, async (session, login) => {
+      const heir = settings.reassign_owned_to;
+      if (heir !== undefined && [settings.act_as, login.username].includes(heir)) {
         // What an agent left behind would act with the rights of the role that makes roles.
         throw new ProviderFailure('refused', 'reassign_owned_to must be another role than Warder’s own');
       }
+      const verifier = await scramVerifier(password, session.iterations);
       const made = { role, grantId, verifier, expiresAt, memberOf: [...memberOf] };
       const statements = creation(settings, written, made, session.version);
       await (written.length > 0 ? runOperators(session, statements) : session.run(statements));
     });
-    return { credential: credentialOf(settings, role, password) };
   };
 
   const revoke = async (
@@ -105,7 +125,7 @@ export const openPostgresProvider = (network: Network): Provider => {
     const written = scopesNamed(settings, scopesOf(grant.handle)).flatMap((scope) =>
       'creation_statements' in scope ? (scope.revocation_statements ?? []) : [],
     );
-    await withSession(await pools.of(connection, context), context.signal, async (session, login) => {
+    await inForce(connection, context, async (session, login) => {
       if (written.length === 0 && (await endsAtOnce(session, role, grant.id))) return;
       const found = (await findOurs(session, role, grant.id)) ?? (await findOurs(session, role, grant.id, true));
       if (!found) return requireMadeAt(grant.handle, settings);
@@ -131,7 +151,7 @@ export const openPostgresProvider = (network: Network): Provider => {
     work: (session: Session) => Promise<unknown>,
   ): Promise<void> => {
     if (database === settings.database) return void (await work(session));
-    const there = await openSession(network, settings, login, signal, database);
+    const there = await openSession(network, settings, login, signal, { database });
     const stop = (): void => there.destroy();
     signal.addEventListener('abort', stop, { once: true });
     try {
@@ -152,6 +172,7 @@ export const openPostgresProvider = (network: Network): Provider => {
       const { tls, ...address } = parsed(value);
       return `postgresql://${hostAndPort(address)}?tls=${tls.mode}${trustIn(tls.ca)}`;
     },
+    rotation: postgresRotation(network, parsed),
     scopes: (value) => Object.keys(parsed(value).scopes),
     plan: ({ connection, grantId, scopes }) => ({
       credentialType: 'postgres',
@@ -163,13 +184,19 @@ export const openPostgresProvider = (network: Network): Provider => {
     }),
     mint: (request, plan, context) => mint(request, plan.handle, context),
     revoke,
+    byHand: (grant, connection) => {
+      const role = roleOf(grant.handle);
+      const { database } = parsed(connection.settings);
+      const sessions = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ${quoted(role)}`;
+      return `In database ${database}, as an administrator: ALTER ROLE ${named(role)} NOLOGIN; ${sessions}; REASSIGN or DROP OWNED BY ${named(role)}; DROP ROLE ${named(role)}`;
+    },
     renew: async (grant, connection, expiresAt, context) => {
       const settings = parsed(connection.settings);
       const role = roleOf(grant.handle);
       const written = scopesNamed(settings, grant.scopes).flatMap((scope) =>
         'creation_statements' in scope ? (scope.renew_statements ?? []) : [],
       );
-      await withSession(await pools.of(connection, context), context.signal, async (session) => {
+      await inForce(connection, context, async (session) => {
         if (!(await findOurs(session, role, grant.id))) {
           throw new ProviderFailure('refused', 'the role of this grant is gone');
         }

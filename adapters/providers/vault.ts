@@ -28,6 +28,7 @@ import {
   undo,
   type VaultHandle,
 } from './vault/leases.ts';
+import { secretIdRotation } from './vault/rotation.ts';
 import { type OpenSession, vaultSessions } from './vault/sessions.ts';
 import {
   mayBeRead,
@@ -205,6 +206,12 @@ export const openVaultProvider = (
     return undo(await openSession(connection, context), handle, context, requestMs);
   },
 
+  byHand(grant) {
+    const { at, lease_id: lease, accessor } = handleOf(grant.handle);
+    if (lease !== undefined) return `In the Vault at ${at}: vault lease revoke ${lease}`;
+    return `In the Vault at ${at}: vault token revoke -accessor ${accessor ?? '(unknown: look for children of the login)'}`;
+  },
+
   async renew(grant, connection, expiresAt, context) {
     const { accessor, lease_id } = handleOf(grant.handle);
     if (lease_id === undefined) throw new ProviderFailure('refused', 'this grant has no lease');
@@ -218,6 +225,8 @@ export const openVaultProvider = (
       await prolongToken(session, accessor, secondsUntil(expiresAt, context.now()), context);
     }
   },
+
+  rotation: secretIdRotation(network),
 
   checkReference: (settings, { path }) =>
     mayBeRead(parsedVaultSettings(settings), path)

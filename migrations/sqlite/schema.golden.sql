@@ -148,6 +148,24 @@ CREATE TABLE fences (
 
 CREATE INDEX fences_by_seq ON fences (seq);
 
+CREATE TABLE freezes (
+  id TEXT PRIMARY KEY,
+  seq INTEGER NOT NULL,
+  selector TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  incident_id TEXT,
+  created_by TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  lifted_at INTEGER,
+  lifted_by TEXT,
+  lift_reason TEXT,
+  version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX freezes_by_incident ON freezes (incident_id) WHERE incident_id IS NOT NULL;
+
+CREATE INDEX freezes_standing ON freezes (id) WHERE lifted_at IS NULL;
+
 CREATE TABLE grants (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL,
@@ -183,7 +201,55 @@ CREATE INDEX grants_by_revocation ON grants (revocation_id, upstream) WHERE revo
 
 CREATE INDEX grants_intended ON grants (id) WHERE status = 'intended';
 
-CREATE INDEX grants_upstream ON grants (id) WHERE upstream = 'live';
+CREATE INDEX grants_upstream ON grants (id) WHERE upstream <> 'gone';
+
+CREATE TABLE incident_items (
+  id TEXT PRIMARY KEY,
+  incident_id TEXT NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+  number INTEGER NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('rotate', 'by_hand', 'disconnect', 'narrow', 'tell', 'other')),
+  about TEXT NOT NULL,
+  text TEXT NOT NULL,
+  assigned_to TEXT,
+  status TEXT NOT NULL CHECK (status IN ('open', 'done', 'waived')),
+  note TEXT,
+  closed_by TEXT,
+  closed_at INTEGER,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  UNIQUE (incident_id, number),
+  -- The same thing is put on a list once.
+  UNIQUE (incident_id, kind, about)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE incidents (
+  id TEXT PRIMARY KEY,
+  title TEXT NOT NULL,
+  severity TEXT NOT NULL CHECK (severity IN ('low', 'medium', 'high', 'critical')),
+  status TEXT NOT NULL CHECK (status IN ('open', 'contained', 'remediating', 'recovered', 'closed')),
+  drill INTEGER NOT NULL CHECK (drill IN (0, 1)),
+  selector TEXT NOT NULL,
+  -- What the ids in it were called when it was opened.
+  names TEXT NOT NULL,
+  window_from INTEGER NOT NULL,
+  -- NULL: not over, as far as anybody knows.
+  window_to INTEGER,
+  reason TEXT NOT NULL,
+  opened_by TEXT NOT NULL,
+  -- Ids of what was done to contain it.
+  measures TEXT NOT NULL,
+  -- What recovering changed: before and after.
+  changes TEXT NOT NULL,
+  contained_at INTEGER,
+  recovered_at INTEGER,
+  closed_at INTEGER,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX incidents_by_status ON incidents (status);
 
 CREATE TABLE "key_encryption_keys" (
   id TEXT PRIMARY KEY,
@@ -193,6 +259,13 @@ CREATE TABLE "key_encryption_keys" (
   state TEXT NOT NULL CHECK (state IN ('current', 'previous', 'retired')),
   version INTEGER NOT NULL,
   created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE leases (
+  id TEXT PRIMARY KEY,
+  holder TEXT NOT NULL,
+  until INTEGER NOT NULL,
+  version INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT;
@@ -223,9 +296,66 @@ CREATE TABLE revocations (
   created_at INTEGER NOT NULL,
   completed_at INTEGER,
   version INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+, rotate INTEGER NOT NULL DEFAULT 0 CHECK (rotate IN (0, 1)), rotations TEXT, suspended TEXT, owned_agents TEXT) STRICT, WITHOUT ROWID;
 
 CREATE INDEX revocations_open ON revocations (id) WHERE completed_at IS NULL;
+
+CREATE INDEX revocations_to_rotate ON revocations (id) WHERE rotate = 1 AND rotations IS NULL;
+
+CREATE TABLE rotation_policies (
+  id TEXT PRIMARY KEY,
+  connection_id TEXT REFERENCES connections (id) ON DELETE CASCADE,
+  schedule TEXT,
+  "window" TEXT,
+  grace_seconds INTEGER NOT NULL CHECK (grace_seconds >= 0),
+  fence INTEGER NOT NULL CHECK (fence IN (0, 1)),
+  method TEXT,
+  rotated_at INTEGER,
+  overdue_reported INTEGER,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  CHECK (connection_id IS NULL OR connection_id = id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX rotation_policies_by_connection ON rotation_policies (connection_id);
+
+CREATE TABLE rotations (
+  id TEXT PRIMARY KEY,
+  policy_id TEXT NOT NULL,
+  connection_id TEXT,
+  status TEXT NOT NULL CHECK (status IN ('asked', 'running', 'grace', 'stuck', 'done', 'failed', 'cancelled')),
+  step TEXT NOT NULL CHECK (step IN ('create', 'set', 'test', 'finish', 'retire', 'undo')),
+  from_version INTEGER,
+  to_version INTEGER,
+  settings TEXT NOT NULL,
+  method TEXT NOT NULL,
+  grace_seconds INTEGER NOT NULL,
+  fence INTEGER NOT NULL CHECK (fence IN (0, 1)),
+  handle TEXT,
+  attempt INTEGER NOT NULL,
+  tries INTEGER NOT NULL,
+  cause TEXT NOT NULL CHECK (cause IN ('asked', 'schedule', 'revocation', 'incident')),
+  reason TEXT,
+  requested_by TEXT NOT NULL,
+  revocation_id TEXT,
+  at_once INTEGER NOT NULL CHECK (at_once IN (0, 1)),
+  not_before INTEGER NOT NULL,
+  retire_at INTEGER,
+  failure TEXT,
+  started_at INTEGER,
+  finished_at INTEGER,
+  ended_at INTEGER,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX rotations_by_policy ON rotations (policy_id);
+
+CREATE INDEX rotations_open ON rotations (id) WHERE status IN ('asked', 'running', 'grace', 'stuck');
+
+CREATE UNIQUE INDEX rotations_under_way ON rotations (policy_id) WHERE status IN ('running', 'grace', 'stuck');
 
 CREATE TABLE secrets (
   id TEXT PRIMARY KEY,
@@ -239,9 +369,42 @@ CREATE TABLE secrets (
   UNIQUE (connection_id, number)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE signing_keys (
+CREATE TABLE signal_streams (
   id TEXT PRIMARY KEY,
-  purpose TEXT NOT NULL CHECK (purpose IN ('jwt', 'checkpoint')),
+  name TEXT NOT NULL UNIQUE,
+  aud TEXT NOT NULL,
+  token_digest TEXT NOT NULL,
+  events_supported TEXT NOT NULL,
+  events_requested TEXT,
+  allow_private_network INTEGER NOT NULL CHECK (allow_private_network IN (0, 1)),
+  share_reasons INTEGER NOT NULL CHECK (share_reasons IN (0, 1)),
+  method TEXT NOT NULL CHECK (method IN ('push', 'poll')),
+  endpoint_url TEXT CHECK ((endpoint_url IS NOT NULL) = (method = 'push')),
+  sealed TEXT,
+  status TEXT NOT NULL CHECK (status IN ('absent', 'enabled', 'paused', 'disabled')),
+  status_reason TEXT,
+  description TEXT,
+  acked TEXT NOT NULL,
+  cursor INTEGER NOT NULL CHECK (cursor >= 0),
+  cursor_part TEXT NOT NULL,
+  progress INTEGER NOT NULL,
+  tries INTEGER NOT NULL,
+  next_try_at INTEGER,
+  failing_since INTEGER,
+  failing_told INTEGER NOT NULL CHECK (failing_told IN (0, 1)),
+  last_failure TEXT,
+  last_delivered_at INTEGER,
+  delivered INTEGER NOT NULL,
+  failed INTEGER NOT NULL,
+  skipped INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE "signing_keys" (
+  id TEXT PRIMARY KEY,
+  purpose TEXT NOT NULL CHECK (purpose IN ('jwt', 'checkpoint', 'receipt')),
   algorithm TEXT NOT NULL,
   public_jwk TEXT NOT NULL,
   sealed TEXT NOT NULL,
@@ -250,6 +413,8 @@ CREATE TABLE signing_keys (
   version INTEGER NOT NULL,
   created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX signing_keys_receipt ON signing_keys (purpose) WHERE purpose = 'receipt' AND state = 'current';
 
 CREATE TABLE tree_head (
   only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -289,3 +454,31 @@ CREATE TABLE used_once (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX used_once_by_expiry ON used_once (expires_at);
+
+CREATE TABLE webhooks (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  url TEXT NOT NULL,
+  events TEXT NOT NULL,
+  allow_private_network INTEGER NOT NULL CHECK (allow_private_network IN (0, 1)),
+  status TEXT NOT NULL CHECK (status IN ('active', 'disabled')),
+  disabled_because TEXT CHECK ((disabled_because IS NULL) = (status = 'active')),
+  sealed TEXT NOT NULL,
+  secret_number INTEGER NOT NULL,
+  previous_until INTEGER,
+  cursor INTEGER NOT NULL CHECK (cursor >= 0),
+  cursor_part TEXT NOT NULL,
+  progress INTEGER NOT NULL,
+  tries INTEGER NOT NULL,
+  next_try_at INTEGER,
+  failing_since INTEGER,
+  failing_told INTEGER NOT NULL CHECK (failing_told IN (0, 1)),
+  last_failure TEXT,
+  last_delivered_at INTEGER,
+  delivered INTEGER NOT NULL,
+  failed INTEGER NOT NULL,
+  skipped INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

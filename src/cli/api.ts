@@ -11,6 +11,8 @@ export const defaultUrl = 'http://127.0.0.1:7300';
 
 /** Longer than any call that only reads or writes a few rows; a broker that needs more is as good as away. */
 const answerTimeoutMs = 30_000;
+/** Node's fetch waits no longer for the head of an answer. */
+const makingTimeoutMs = 300_000;
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
@@ -39,6 +41,8 @@ export interface Api {
   call(method: Method, path: string, call?: Call): Promise<Answer>;
   /** As {@link Api.call} with GET, for answers of any length; throws Failure 3 when the connection breaks off. */
   stream(path: string, query: Query): Promise<AsyncIterable<Uint8Array>>;
+  /** A POST without a body for something that is made first, which may take minutes, and is of any length. */
+  download(path: string): Promise<{ headers: Headers; chunks: AsyncIterable<Uint8Array> }>;
 }
 
 /**
@@ -91,8 +95,12 @@ export const brokerToken = (env: Context['env']): string => {
   return token;
 };
 
+const noAnswerIn = (ms: number): string => `no answer in ${ms / 1000} seconds`;
+
 const causeCode = (error: unknown): string => {
-  if (error instanceof Error && error.name === 'TimeoutError') return `no answer in ${answerTimeoutMs / 1000} seconds`;
+  if (error instanceof Error && error.name === 'TimeoutError') {
+    return error.message.startsWith('no answer') ? error.message : noAnswerIn(answerTimeoutMs);
+  }
   return errorCode(error instanceof Error && error.cause !== undefined ? error.cause : error);
 };
 
@@ -178,6 +186,18 @@ export const connectApi = ({ env, version }: Pick<Context, 'env' | 'version'>): 
     );
     return `${url}/admin/v1/${path}${given.length > 0 ? `?${new URLSearchParams(Object.fromEntries(given))}` : ''}`;
   };
+  /** Only the head of the answer must come in time; how long the rest takes depends on how much there is. */
+  const begun = async (method: Method, address: string, patienceMs: number): Promise<Response> => {
+    const slow = new AbortController();
+    const timer = setTimeout(() => slow.abort(new DOMException(noAnswerIn(patienceMs), 'TimeoutError')), patienceMs);
+    try {
+      const response = await send(url, address, { method, headers, signal: slow.signal });
+      if (!response.ok) throw refusal(response.status, await readAll(response, url), url);
+      return response;
+    } finally {
+      clearTimeout(timer);
+    }
+  };
   return {
     url,
 
@@ -199,17 +219,11 @@ export const connectApi = ({ env, version }: Pick<Context, 'env' | 'version'>): 
       return { status: response.status, body: bytes, fields: fieldsOf(value), headers: response.headers };
     },
 
-    async stream(path, query) {
-      // Only the first byte must come in time; how long the rest takes depends on how much there is.
-      const slow = new AbortController();
-      const timer = setTimeout(() => slow.abort(new DOMException('', 'TimeoutError')), answerTimeoutMs);
-      try {
-        const response = await send(url, target(path, query), { method: 'GET', headers, signal: slow.signal });
-        if (!response.ok) throw refusal(response.status, await readAll(response, url), url);
-        return chunksOf(response, url);
-      } finally {
-        clearTimeout(timer);
-      }
+    stream: async (path, query) => chunksOf(await begun('GET', target(path, query), answerTimeoutMs), url),
+
+    async download(path) {
+      const response = await begun('POST', target(path), makingTimeoutMs);
+      return { headers: response.headers, chunks: chunksOf(response, url) };
     },
   };
 };

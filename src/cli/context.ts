@@ -1,4 +1,5 @@
 /** What a command may touch of the world, handed in so that a test can hand in something else. */
+import type { BackupStep, CheckedBackup, CheckRequest, RestoreReport, RestoreRequest } from '../domain/backup.ts';
 
 export type Input = NodeJS.ReadableStream & {
   readonly isTTY?: boolean | undefined;
@@ -28,6 +29,8 @@ export interface ConfiguredWarder {
   /** @param onFatal called once when the broker cannot go on */
   start(onFatal: (error: Error) => void): Promise<RunningWarder>;
   init(options: { recoverAdmin: boolean }): Promise<{ created: boolean; bootstrapToken: string | undefined }>;
+  restore(request: RestoreRequest & { file: string }, onProgress: (step: BackupStep) => void): Promise<RestoreReport>;
+  checkBackup(request: CheckRequest & { file: string }, onProgress: (step: BackupStep) => void): Promise<CheckedBackup>;
 }
 
 export interface Context {

@@ -3,17 +3,24 @@ import { Command, CommanderError } from 'commander';
 import { agentCommands } from './commands/agent.ts';
 import { applyCommand } from './commands/apply.ts';
 import { auditCommands } from './commands/audit.ts';
+import { backupCommands } from './commands/backup.ts';
 import { catalogCommands } from './commands/catalog.ts';
 import { connectionCommands } from './commands/connection.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { entitlementCommands } from './commands/entitlement.ts';
+import { freezeCommands } from './commands/freeze.ts';
 import { grantCommands } from './commands/grant.ts';
+import { incidentCommands } from './commands/incident.ts';
 import { issuerCommands } from './commands/issuer.ts';
 import { keyCommands } from './commands/key.ts';
 import { operatorCommands } from './commands/operator.ts';
+import { restoreCommand } from './commands/restore.ts';
 import { revocationCommands } from './commands/revocation.ts';
 import { revokeAllCommand } from './commands/revoke-all.ts';
+import { rotateCommands } from './commands/rotate.ts';
 import { serveCommands } from './commands/serve.ts';
+import { streamCommands } from './commands/stream.ts';
+import { webhookCommands } from './commands/webhook.ts';
 import type { Context } from './context.ts';
 import { type ExitCode, exitCodes, Failure } from './failure.ts';
 import { printable, printableJson } from './sanitise.ts';
@@ -41,6 +48,8 @@ const buildProgram = (context: Context): Command => {
   const program = new Command('warder')
     .description('A secrets broker for AI agents.')
     .version(context.version, '-V, --version', 'print the version')
+    // What stands behind a command is its own: `freeze` and `freeze lift` both have a `--reason`.
+    .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
       writeOut: (text) => context.stdout.write(text),
@@ -60,10 +69,17 @@ const buildProgram = (context: Context): Command => {
   grantCommands(program, context);
   revokeAllCommand(program, context);
   revocationCommands(program, context);
+  rotateCommands(program, context);
+  freezeCommands(program, context);
+  incidentCommands(program, context);
   auditCommands(program, context);
   issuerCommands(program, context);
   keyCommands(program, context);
   operatorCommands(program, context);
+  webhookCommands(program, context);
+  streamCommands(program, context);
+  backupCommands(program, context);
+  restoreCommand(program, context);
   return program;
 };
 

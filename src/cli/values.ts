@@ -140,5 +140,12 @@ export const collectClaim = (text: string, before: ClaimRules = {}): ClaimRules 
   return Object.fromEntries([...Object.entries(before), [name, values.length === 1 ? value : values]]);
 };
 
+/** The number of an audit entry, or `now`. */
+export const parsePlace = (text: string): number | 'now' => {
+  if (text === 'now') return 'now';
+  if (!/^(?:0|[1-9]\d{0,14})$/.test(text)) throw new InvalidArgumentError('Expected the number of an entry, or now.');
+  return Number(text);
+};
+
 /** Patterns after a repeatable option, as they are: they may have commas and spaces. */
 export const collectPatterns = (text: string, before: string[] = []): string[] => [...before, text];

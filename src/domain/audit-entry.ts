@@ -6,7 +6,8 @@ import { canonicalJson } from './canonical-json.ts';
 import { tokenPattern } from './tokens.ts';
 
 export type Actor =
-  | { kind: 'agent' | 'operator'; id: string; name: string }
+  /** `address`: where an agent's request came from. */
+  | { kind: 'agent' | 'operator'; id: string; name: string; address?: string }
   | { kind: 'system'; name: string }
   | { kind: 'anonymous'; address: string };
 

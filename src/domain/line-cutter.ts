@@ -1,8 +1,10 @@
 /**
  * Cuts chunks of bytes into lines without copying them, except for a line that goes over the edge of a chunk: that one is
- * put together in a buffer of fixed size. So memory does not depend on how much there is, nor on how it arrives.
+ * put together in a buffer that grows up to a fixed size. So memory does not depend on how much there is, nor on how it arrives.
  */
 const newline = 0x0a;
+/** Longer than nearly every line. */
+const firstHeldBytes = 16 * 1024;
 
 /**
  * Takes the line from `start` up to, not including, its line end at `end`; the bytes are lent for the call only.
@@ -12,13 +14,13 @@ export type TakeLine<T> = (buffer: Buffer, start: number, end: number) => T | un
 
 export class LineCutter {
   readonly #maxLineBytes: number;
-  readonly #held: Buffer;
+  #held: Buffer;
   #length = 0;
 
   /** @param maxLineBytes without the line end */
   constructor(maxLineBytes: number) {
     this.#maxLineBytes = maxLineBytes;
-    this.#held = Buffer.allocUnsafe(maxLineBytes);
+    this.#held = Buffer.allocUnsafe(Math.min(maxLineBytes, firstHeldBytes));
   }
 
   /** @returns what `take` stopped with, or 'line_too_long' */
@@ -50,7 +52,13 @@ export class LineCutter {
   }
 
   #hold(chunk: Buffer, start: number, end: number): boolean {
-    if (this.#length + end - start > this.#maxLineBytes) return false;
+    const needed = this.#length + end - start;
+    if (needed > this.#maxLineBytes) return false;
+    if (needed > this.#held.length) {
+      const larger = Buffer.allocUnsafe(Math.min(this.#maxLineBytes, Math.max(needed, 2 * this.#held.length)));
+      this.#held.copy(larger, 0, 0, this.#length);
+      this.#held = larger;
+    }
     this.#length += chunk.copy(this.#held, this.#length, start, end);
     return true;
   }

@@ -5,6 +5,7 @@
  */
 import type { GrantedDetails } from './authorization-details.ts';
 import type { ClaimRules } from './claim-rules.ts';
+import type { RotationAfter } from './revocation.ts';
 
 export type Role = 'admin' | 'operator' | 'approver' | 'reviewer' | 'responder' | 'auditor';
 export const roles = ['admin', 'operator', 'approver', 'reviewer', 'responder', 'auditor'] as const satisfies Role[];
@@ -96,7 +97,7 @@ export interface Connection {
   owner: string | null;
   settings: Record<string, unknown>;
   status: 'active' | 'suspended';
-  /** The newest version of the secret kept here; null when the provider needs none or none was set yet. */
+  /** The version in force of the secret kept here; null when the provider needs none or none was set yet. */
   secret_version: number | null;
   /** Where the secret in force is read instead; null when it is kept here. */
   secret_source: SecretSource | null;
@@ -245,6 +246,13 @@ export interface Revocation {
   reason: string;
   requested_by: string;
   suspend: boolean;
+  /** Agents it suspended; null in rows from before this was recorded. */
+  suspended: { id: string; name: string }[] | null;
+  /** Agents that the selector's owner owned at that moment; null when it names no owner. */
+  owned_agents: string[] | null;
+  /** Whether the secrets of connections it reaches are to be replaced, and what was done; null until that is worked out. */
+  rotate: boolean;
+  rotations: RotationAfter[] | null;
   /** Live grants the fence killed; null until they are counted. */
   grants: number | null;
   upstream_pending: number;
@@ -271,7 +279,7 @@ export interface KeyEncryptionKey {
 
 export interface SigningKey {
   id: string;
-  purpose: 'jwt' | 'checkpoint';
+  purpose: 'jwt' | 'checkpoint' | 'receipt';
   algorithm: 'ES256' | 'Ed25519';
   /** RFC 7517, public members only. */
   public_jwk: Record<string, unknown>;

@@ -5,7 +5,7 @@ import { mentionsToken } from './tokens.ts';
  * differently read two names (Vault CVE-2025-6004, -6013).
  */
 const canonical = /^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$/;
-const looksLikeId = /^(?:agt|con|sec|ent|grt|rev|apr|rot|rvw|inc|op|tok|req|aut|flw|iss)_/;
+const looksLikeId = /^(?:agt|con|sec|ent|grt|rev|apr|rot|rvw|inc|frz|whk|ssf|evt|bkp|op|tok|req|aut|flw|iss)_/;
 const scopeName = /^[a-z0-9](?:[a-z0-9._:/*-]{0,98}[a-z0-9*])?$/i;
 
 export const nameRule =

@@ -12,6 +12,7 @@ export const refusalStatus = {
   not_entitled: 403,
   scope_not_allowed: 403,
   agent_suspended: 403,
+  frozen: 403,
   approval_denied: 403,
   forbidden: 403,
   request_not_allowed: 403,
@@ -30,6 +31,7 @@ export const refusalStatus = {
   sealed: 503,
   ledger_unavailable: 503,
   upstream_timeout: 504,
+  insufficient_storage: 507,
 } as const satisfies Record<string, number>;
 
 export type RefusalCode = keyof typeof refusalStatus;

@@ -9,7 +9,7 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import { type IdPrefix, isId } from './ids.ts';
 
-export type TokenKind = 'agent' | 'gateway' | 'operator' | 'flow';
+export type TokenKind = 'agent' | 'gateway' | 'operator' | 'flow' | 'receiver';
 
 const kinds: Record<TokenKind, { prefix: string; id: IdPrefix }> = {
   agent: { prefix: 'wdr_at_', id: 'tok' },
@@ -17,21 +17,21 @@ const kinds: Record<TokenKind, { prefix: string; id: IdPrefix }> = {
   operator: { prefix: 'wdr_op_', id: 'op' },
   // The link, the state and the cookie of an OAuth flow (services/accounts/connect-flow.ts).
   flow: { prefix: 'wdr_fl_', id: 'flw' },
+  // Of a receiver of Shared Signals (services/alerts/manage-streams.ts).
+  receiver: { prefix: 'wdr_ssf_', id: 'ssf' },
 };
 const idLength = 26;
 const secretLength = 43;
-const prefixLength = 7;
-const wholeLength = prefixLength + idLength + secretLength;
 const base64url = /^[A-Za-z0-9_-]+$/;
 
 /** How many random bytes {@link makeToken} takes: 256 bits. */
 export const tokenEntropyBytes = 32;
 
 /** Every token and client secret of ours (`wdr_cs_`, manage-agents.ts) in a text: for redaction. */
-export const tokenPattern = /wdr_(?:(?:at|gw|op|fl)_[0-9a-z]{26}|cs_)[A-Za-z0-9_-]{43}/g;
+export const tokenPattern = /wdr_(?:(?:at|gw|op|fl|ssf)_[0-9a-z]{26}|cs_)[A-Za-z0-9_-]{43}/g;
 
 /** A part is enough: what was cut off or pasted in two halves is still most of a secret. */
-const tokenLike = /wdr_(?:at|gw|op|cs|fl)_[A-Za-z0-9_-]{16}/;
+const tokenLike = /wdr_(?:at|gw|op|cs|fl|ssf)_[A-Za-z0-9_-]{16}/;
 
 /** @returns whether the text holds a token or client secret of ours, or a good part of one */
 export const mentionsToken = (text: string): boolean => tokenLike.test(text);
@@ -43,9 +43,9 @@ export const makeToken = (kind: TokenKind, id: string, random: Uint8Array): stri
 /** @returns the id of the row a token belongs to, or undefined when this is not spelled as a token of that kind */
 export const tokenRowId = (kind: TokenKind, token: string): string | undefined => {
   const { prefix, id } = kinds[kind];
-  if (token.length !== wholeLength || !token.startsWith(prefix)) return undefined;
-  const rowId = `${id}_${token.slice(prefixLength, prefixLength + idLength)}`;
-  return isId(id, rowId) && base64url.test(token.slice(prefixLength + idLength)) ? rowId : undefined;
+  if (token.length !== prefix.length + idLength + secretLength || !token.startsWith(prefix)) return undefined;
+  const rowId = `${id}_${token.slice(prefix.length, prefix.length + idLength)}`;
+  return isId(id, rowId) && base64url.test(token.slice(prefix.length + idLength)) ? rowId : undefined;
 };
 
 /** @returns SHA-256 of the token in hexadecimal: all that is ever stored of it */

@@ -14,12 +14,13 @@ import { oauthErrorHandler } from './oauth/errors.ts';
 import { oauthRoutes } from './oauth/routes.ts';
 import { metricsHandler, opsRoutes } from './ops.ts';
 import { errorHandler } from './problem.ts';
+import { ssfMetadata, ssfRoutes } from './ssf/routes.ts';
 import { sshRoutes } from './ssh.ts';
 
 /** Which room a request belongs to: the label of its metrics, never its path. */
 const roomOf = (path: string): string => {
   const first = path.split('/', 2)[1] ?? '';
-  return ['v1', 'admin', 'gateway', 'token', 'introspect', 'revoke', 'jwks', 'connect', 'oauth'].includes(first)
+  return ['v1', 'admin', 'gateway', 'token', 'introspect', 'revoke', 'jwks', 'connect', 'oauth', 'ssf'].includes(first)
     ? `/${first}`
     : 'other';
 };
@@ -88,6 +89,8 @@ export const createApp = (edge: Edge, options: { trustProxy: readonly string[] }
   app.use('/admin/v1', adminRoutes(edge));
   app.use(opsRoutes(edge));
   app.use('/ssh', sshRoutes(edge));
+  app.use('/ssf', ssfRoutes(edge));
+  app.use(ssfMetadata(edge));
   app.use((_req, _res) => {
     throw new Refused('not_found', 'there is no such route');
   });

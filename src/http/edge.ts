@@ -3,11 +3,14 @@ import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { Request } from 'express';
 import type { Upstream } from '../ports/upstream.ts';
+import type { Deliveries } from '../services/alerts/deliveries.ts';
+import type { BackupMaker } from '../services/backup/make-backup.ts';
 import type { Caller } from '../services/core.ts';
 import type { GatewayCalls } from '../services/gateway/gateway-calls.ts';
 import type { ClientAuthenticator } from '../services/identity/authenticate-client.ts';
 import type { ForeignTokens } from '../services/identity/foreign-tokens.ts';
 import type { CoreWithSecrets } from '../services/issuing/provider-context.ts';
+import type { EventStreams } from './event-streams.ts';
 import type { Limits } from './limits.ts';
 import type { EdgeMetrics } from './metrics.ts';
 
@@ -18,7 +21,10 @@ export interface Edge {
   calls: GatewayCalls;
   upstream: Upstream;
   limits: Limits;
+  streams: EventStreams;
   metrics: EdgeMetrics;
+  backups: BackupMaker;
+  deliveries: Deliveries;
 }
 
 /** Set by the first middleware on every request. */

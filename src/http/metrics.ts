@@ -1,8 +1,10 @@
 /** What Prometheus sees. Most counts come from the ledger itself, so they cannot disagree with the audit log. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Ledger } from '../ports/ledger.ts';
+import type { Deliveries, EndpointHealth } from '../services/alerts/deliveries.ts';
 import type { Core } from '../services/core.ts';
 import type { GatewayCalls } from '../services/gateway/gateway-calls.ts';
+import { watchRotations } from './rotation-metrics.ts';
 
 const secondsBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
@@ -68,7 +70,7 @@ export class EdgeMetrics {
   }
 
   /** Counts every audit entry by type, and shows the state of the whole. */
-  watch(core: Core, calls: GatewayCalls): void {
+  watch(core: Core, calls: GatewayCalls, deliveries: Deliveries): void {
     const entries = new Counter({
       name: 'warder_audit_entries_total',
       help: 'Audit entries written since this process started, by type (grant.issued, grant.refused, gateway.call, …).',
@@ -111,5 +113,61 @@ export class EdgeMetrics {
       },
     });
     gauge('warder_entitlements', 'Entitlements.', () => core.state.entitlements.size);
+    watchRotations(this.registry, core);
+    this.#watchEndpoints(deliveries);
+  }
+
+  /** Webhooks and streams; there are at most fifty of each, so that each may have its label. */
+  #watchEndpoints(deliveries: Deliveries): void {
+    const labelNames = ['kind', 'name'] as const;
+    const registers = [this.registry];
+    // All of them are collected at once, and asking is not free.
+    let asked: Promise<EndpointHealth[]> | undefined;
+    const health = (): Promise<EndpointHealth[]> => {
+      asked ??= deliveries.health().finally(() => {
+        asked = undefined;
+      });
+      return asked;
+    };
+    const gauge = (name: string, help: string, value: (endpoint: EndpointHealth) => number): void => {
+      new Gauge({
+        name,
+        help,
+        labelNames,
+        registers,
+        async collect() {
+          const all = await health();
+          this.reset();
+          for (const one of all) this.set({ kind: one.kind, name: one.name }, value(one));
+        },
+      });
+    };
+    const counter = (name: string, help: string, value: (endpoint: EndpointHealth) => number): void => {
+      new Counter({
+        name,
+        help,
+        labelNames,
+        registers,
+        async collect() {
+          const all = await health();
+          this.reset();
+          for (const one of all) this.inc({ kind: one.kind, name: one.name }, value(one));
+        },
+      });
+    };
+    gauge(
+      'warder_delivery_lag_seconds',
+      'Age of the oldest message that waits for a webhook or stream.',
+      (one) => one.lagMs / 1000,
+    );
+    gauge('warder_delivery_failing', '1 while a webhook or stream has taken nothing for long.', (one) =>
+      one.failing ? 1 : 0,
+    );
+    counter('warder_delivery_taken_total', 'Messages that were taken, by webhook or stream.', (one) => one.taken);
+    counter(
+      'warder_delivery_failed_tries_total',
+      'Tries that failed since this process started, by webhook or stream.',
+      (one) => one.failedTries,
+    );
   }
 }

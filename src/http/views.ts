@@ -12,7 +12,7 @@ import type {
   Selector,
   TrustedIssuer,
 } from '../domain/model.ts';
-import { endsByIn } from '../domain/stored-handle.ts';
+import { endingIn, endsByIn } from '../domain/stored-handle.ts';
 import type { UpstreamProgress } from '../ports/ledger.ts';
 import type { Core } from '../services/core.ts';
 import { sourceView } from '../services/secrets/refer-secret.ts';
@@ -166,6 +166,12 @@ export const grantView = (core: Core, grant: Grant) => {
   };
 };
 
+/** How its clean-up upstream ended: since when it is gone; or when, why, and what a person can do, if it was given up on. */
+const endingView = (grant: Grant) => {
+  const { at, failure, byHand } = endingIn(grant.handle);
+  return { upstream_ended_at: isoOrNull(at), failure, by_hand: byHand };
+};
+
 /** What an operator sees of it. */
 export const grantAdminView = (core: Core, grant: Grant) => ({
   ...grantView(core, grant),
@@ -180,6 +186,7 @@ export const grantAdminView = (core: Core, grant: Grant) => ({
   upstream: grant.upstream,
   /** When a credential that cannot be taken back ends by itself; null when none was found to live on. */
   upstream_ends_by: isoOrNull(endsByIn(grant.handle) ?? null),
+  ...endingView(grant),
   max_expires_at: iso(grant.max_expires_at),
 });
 
@@ -206,6 +213,10 @@ export const revocationView = (
   reason: row.reason,
   requested_by: row.requested_by,
   suspend: row.suspend,
+  suspended: row.suspended,
+  rotate: row.rotate,
+  /** null: not worked out yet. */
+  rotations: row.rotations ?? (row.rotate ? null : []),
   fenced_at: iso(row.created_at),
   fence: row.seq,
   grants: row.grants,

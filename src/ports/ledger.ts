@@ -13,7 +13,15 @@
  */
 import type { AuditRecord } from '../domain/audit-entry.ts';
 import type { FenceFacts } from '../domain/fences.ts';
+import type { Freeze, Incident, IncidentItem } from '../domain/incident.ts';
 import type * as model from '../domain/model.ts';
+import type { Lease, Rotation, RotationPolicy } from '../domain/rotation.ts';
+import type { SignalStream } from '../domain/signals.ts';
+import type { Webhook } from '../domain/webhook.ts';
+import type { AlertReader } from './readers/alerts.ts';
+import type { IncidentReader } from './readers/incidents.ts';
+import type { RevocationReader } from './readers/revocations.ts';
+import type { RotationReader } from './readers/rotation.ts';
 
 export interface Tables {
   agents: model.Agent;
@@ -32,11 +40,27 @@ export interface Tables {
   budget_uses: model.BudgetUse;
   authorizations: model.Authorization;
   authorization_flows: model.AuthorizationFlow;
+  rotation_policies: RotationPolicy;
+  rotations: Rotation;
+  leases: Lease;
+  freezes: Freeze;
+  incidents: Incident;
+  incident_items: IncidentItem;
+  webhooks: Webhook;
+  signal_streams: SignalStream;
 }
 export type TableName = keyof Tables;
 
-/** Tables whose rows may hold a sealed box. Of grants those that are live upstream: of the others none is ever opened. */
-export const sealedTables = ['secrets', 'signing_keys', 'authorizations', 'authorization_flows', 'grants'] as const;
+/** Tables whose rows may hold a sealed box. Of grants those that are not gone upstream: of the others none is ever opened. */
+export const sealedTables = [
+  'secrets',
+  'signing_keys',
+  'authorizations',
+  'authorization_flows',
+  'grants',
+  'webhooks',
+  'signal_streams',
+] as const;
 export type SealedRow = {
   [T in (typeof sealedTables)[number]]: { table: T; row: Tables[T] };
 }[(typeof sealedTables)[number]];
@@ -44,9 +68,12 @@ export type SealedRow = {
 export type Guard =
   /** The row exists and still has this version. */
   | { guard: 'unchanged'; table: TableName; id: string; version: number }
-  /** No fence newer than `since` matches. */
-  | { guard: 'unfenced'; since: number; facts: FenceFacts }
-  /** No grant of this connection has anything upstream, or an intent to, and no account is connected through it. */
+  /** No fence newer than `since` matches; and with `unfrozen`, for what issues or prolongs, no freeze that stands either. */
+  | { guard: 'unfenced'; since: number; facts: FenceFacts; unfrozen?: true }
+  /**
+   * No grant of this connection has anything upstream, or an intent to, no account is connected through it, and no
+   * rotation of its secret is under way.
+   */
   | { guard: 'nothing_upstream'; connection_id: string }
   /** No other connection's secret is read through this one, but for those of these ids. */
   | { guard: 'unreferenced'; connection_id: string; besides: string[] }
@@ -83,6 +110,7 @@ export interface Changeset {
 export type CommitRefusal =
   | { why: 'changed'; table: TableName; id: string }
   | { why: 'fenced'; fence: number }
+  | { why: 'frozen'; freeze: string }
   | { why: 'exists'; table: TableName }
   | { why: 'spent'; table: TableName };
 
@@ -116,8 +144,15 @@ export interface LedgerSnapshot {
   trusted_issuers: model.TrustedIssuer[];
   authorizations: model.Authorization[];
   fences: model.Fence[];
+  /** Those that stand. */
+  freezes: Freeze[];
   key_encryption_keys: model.KeyEncryptionKey[];
   signing_keys: model.SigningKey[];
+  rotation_policies: RotationPolicy[];
+  /** Those that have not ended. */
+  rotations: Rotation[];
+  webhooks: Webhook[];
+  signal_streams: SignalStream[];
 }
 
 export interface GrantFilter {
@@ -166,7 +201,7 @@ export interface GrantCount {
 }
 
 /** Reads, each consistent in itself, all outside the event loop's thread. They see every acknowledged commit. */
-export interface LedgerReader {
+export interface LedgerReader extends AlertReader, IncidentReader, RevocationReader, RotationReader {
   snapshot(): Promise<LedgerSnapshot>;
   grant(id: string): Promise<model.Grant | undefined>;
   agentToken(id: string): Promise<model.AgentToken | undefined>;
@@ -192,8 +227,9 @@ export interface LedgerReader {
    * Issued grants with something live upstream, by id from after `after`: what a drain walks.
    * @param endedBy only those that are not active any more, or whose time is over at this moment, without what is known
    * to live on past it
+   * @param without connections whose grants are left out
    */
-  upstreamGrants(after: string, limit: number, endedBy?: number): Promise<model.Grant[]>;
+  upstreamGrants(after: string, limit: number, endedBy?: number, without?: readonly string[]): Promise<model.Grant[]>;
   /** How far a revocation's clean-up upstream has come. */
   upstreamProgress(revocationId: string): Promise<UpstreamProgress>;
   /** Ids of rows whose time is over, at most `limit` a table. */

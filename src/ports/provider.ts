@@ -157,6 +157,8 @@ export interface Provider {
     connection: Connection,
     context: ProviderContext,
   ): Promise<LivesOn | undefined> | Promise<void>;
+  /** What a person does upstream when `revoke` failed for good: a sentence that names what to end. No secret in it. Pure. */
+  byHand?(grant: Pick<Grant, 'id' | 'handle'>, connection: Connection): string;
   /** Whether grants of this connection can be prolonged, where that depends on the settings; absent: as `renew` is. */
   renewable?(settings: Record<string, unknown>): boolean;
   /** Prolongs at the upstream; absent where the credential's life cannot be changed after it was made. */

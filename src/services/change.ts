@@ -2,7 +2,7 @@
 import type { AuditRecord } from '../domain/audit-entry.ts';
 import { canonicalJson } from '../domain/canonical-json.ts';
 import { Refused } from '../domain/refusals.ts';
-import type { Changeset, Guard, Write } from '../ports/ledger.ts';
+import type { Changeset, Guard, TableName, Write } from '../ports/ledger.ts';
 import { type Core, commit } from './core.ts';
 
 export interface Change {
@@ -10,6 +10,9 @@ export interface Change {
   writes: Write[];
   audit: AuditRecord[];
 }
+
+/** Where a row that exists already means that somebody made one at this moment, not that a name is taken. */
+const nameless: ReadonlySet<TableName> = new Set(['secrets', 'rotation_policies']);
 
 /**
  * Commits changes together, all or none.
@@ -25,7 +28,7 @@ export const commitChanges = async (core: Core, ...changes: Change[]): Promise<n
   };
   const result = await commit(core, changeset);
   if (result.ok) return result.seq;
-  if (result.why === 'exists') throw new Refused('conflict', 'this name is taken');
+  if (result.why === 'exists' && !nameless.has(result.table)) throw new Refused('conflict', 'this name is taken');
   throw new Refused('conflict', 'this was changed or deleted at this moment; look again and repeat');
 };
 

@@ -32,6 +32,7 @@ export const initialise = async (
     await makeSigningKey(keyring, 'jwt', 'current', now),
     await makeSigningKey(keyring, 'jwt', 'next', now),
     await makeSigningKey(keyring, 'checkpoint', 'current', now),
+    await makeSigningKey(keyring, 'receipt', 'current', now),
   ];
   keyring.seal('initialised');
   const made = makeOperator(parts, { name: 'admin', roles: ['admin'] });

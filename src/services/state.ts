@@ -4,6 +4,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import { FenceIndex } from '../domain/fences.ts';
+import { FreezeIndex } from '../domain/freezes.ts';
 import type {
   Agent,
   AgentToken,
@@ -15,8 +16,12 @@ import type {
   SigningKey,
   TrustedIssuer,
 } from '../domain/model.ts';
+import type { RotationPolicy } from '../domain/rotation.ts';
+import type { SignalStream } from '../domain/signals.ts';
+import type { Webhook } from '../domain/webhook.ts';
 import type { Changeset, Ledger, LedgerReader, LedgerSnapshot, Write } from '../ports/ledger.ts';
 import { AuthorizationRows } from './accounts/authorization-rows.ts';
+import { RotationRows } from './rotation/rotation-rows.ts';
 
 /** Rows of a small table by id, and by name where they have one. */
 class Rows<T extends { id: string }> {
@@ -133,7 +138,13 @@ export class State {
   readonly authorizations: AuthorizationRows;
   readonly keyEncryptionKeys: Rows<KeyEncryptionKey>;
   readonly signingKeys: Rows<SigningKey>;
+  readonly rotationPolicies: Rows<RotationPolicy>;
+  /** Those that have not ended. */
+  readonly rotations: RotationRows;
+  readonly webhooks: Rows<Webhook>;
+  readonly signalStreams: Rows<SignalStream>;
   readonly fences: FenceIndex;
+  readonly freezes: FreezeIndex;
   readonly grants: Recent<Grant>;
   readonly agentTokens: Recent<AgentToken>;
   /** Grants this process is issuing at this moment: an intent that is not among them was left behind. */
@@ -152,7 +163,12 @@ export class State {
     this.authorizations = new AuthorizationRows(snapshot.authorizations);
     this.keyEncryptionKeys = new Rows(snapshot.key_encryption_keys);
     this.signingKeys = new Rows(snapshot.signing_keys);
+    this.rotationPolicies = new Rows(snapshot.rotation_policies);
+    this.rotations = new RotationRows(snapshot.rotations);
+    this.webhooks = new Rows(snapshot.webhooks);
+    this.signalStreams = new Rows(snapshot.signal_streams);
     this.fences = new FenceIndex(snapshot.fences);
+    this.freezes = new FreezeIndex(snapshot.freezes);
     this.grants = new Recent(recentRows, (id) => reader.grant(id));
     this.agentTokens = new Recent(recentRows, (id) => reader.agentToken(id));
     this.#newestSeq = snapshot.size - 1;
@@ -215,6 +231,7 @@ export class State {
         if (write.write === 'delete') {
           this.#dropEntitlements((e) => e.connection_id === write.id);
           for (const row of this.authorizations.ofConnection(write.id)) this.authorizations.drop(row.id);
+          this.rotationPolicies.drop(write.id);
         }
         return;
       case 'entitlements':
@@ -233,6 +250,18 @@ export class State {
       case 'signing_keys':
         put(this.signingKeys, write);
         return;
+      case 'rotation_policies':
+        put(this.rotationPolicies, write);
+        return;
+      case 'rotations':
+        put(this.rotations, write);
+        return;
+      case 'webhooks':
+        put(this.webhooks, write);
+        return;
+      case 'signal_streams':
+        put(this.signalStreams, write);
+        return;
       case 'grants':
         touch(this.grants, write);
         return;
@@ -241,6 +270,9 @@ export class State {
         return;
       case 'fences':
         if (write.write === 'insert') this.fences.add(write.row.selector, write.row.seq);
+        return;
+      case 'freezes':
+        put(this.freezes, write);
         return;
       default:
         return;

@@ -65,9 +65,9 @@ describe('exit 1', () => {
 describe('exit 2', () => {
   test.each([
     [['frobnicate']],
-    [['rotate', 'stripe']],
+    [['rotates', 'stripe']],
     [['review']],
-    [['backup']],
+    [['backup', 'verify']],
     [['restore']],
     [['agent', 'frobnicate']],
     [['agent', 'list', '--frobnicate']],

@@ -16,6 +16,8 @@ const configured =
     settings,
     start: async () => ({ url, bootstrapToken: undefined, close: async () => undefined }),
     init: async () => ({ created: true, bootstrapToken: 'wdr_op_first' }),
+    restore: () => Promise.reject(new Error('not in this test')),
+    checkBackup: () => Promise.reject(new Error('not in this test')),
     ...more,
   });
 

@@ -34,7 +34,7 @@ describe('revoke-all', () => {
     const { code, out, sent } = await revoke(answers(revocation()), ['--agent', 'reporter']);
     expect(code).toBe(0);
     expect(sent.map(({ body }) => body)).toEqual([
-      { selector: { agent: 'reporter' }, reason: 'leak', suspend: false, dry_run: false },
+      { selector: { agent: 'reporter' }, reason: 'leak', suspend: false, rotate: false, dry_run: false },
     ]);
     expect(out).toContain('Fence 8123 stands since 2026-11-22 10:00:00Z (rev_1)');
     expect(out).toContain('Grants revoked: 1,042');
@@ -72,7 +72,6 @@ describe('revoke-all', () => {
     ['without a selector', []],
     ['with everything and something', ['--everything', '--agent', 'a']],
     ['with an empty selector', ['--agent', '']],
-    ['with --rotate', ['--agent', 'a', '--rotate']],
   ])('revokes nothing %s', async (_what, args) => {
     const { code, sent, err } = await revoke(answers(revocation()), args, { env: {} });
     expect({ code, sent }).toEqual({ code: 2, sent: [] });
@@ -84,10 +83,16 @@ describe('revoke-all', () => {
     expect({ code, sent }).toEqual({ code: 2, sent: [] });
   });
 
-  test('says that --rotate is not there yet, and what to do', async () => {
-    const { err } = await revoke({}, ['--agent', 'a', '--rotate']);
-    expect(err).toContain('--rotate is not in this version, and nothing was revoked');
-    expect(err).toContain('set-secret');
+  test('waits until it is known what is rotated, and names what only a person can', async () => {
+    const rotations = [
+      { connection: { id: 'con_1', name: 'billing-db' }, rotation: 'rot_1' },
+      { connection: { id: 'con_2', name: 'stripe' }, by_hand: 'it has no method' },
+    ];
+    const routes = polled(revocation({ rotate: true, rotations: null }), revocation({ rotate: true, rotations }));
+    const { code, out, sent } = await revoke(routes, ['--agent', 'a', '--rotate']);
+    expect([code, sent[0]?.body]).toEqual([0, expect.objectContaining({ rotate: true })]);
+    expect(out).toContain('Secrets being replaced: billing-db');
+    expect(out).toContain('Must be rotated by hand: stripe: it has no method');
   });
 
   test('asks again until the grants are counted', async () => {
@@ -160,6 +165,36 @@ describe('a dry run', () => {
     expect(out).toContain('nothing was changed');
     expect(out).toMatch(/live grants +12/);
     expect(out).toMatch(/suspends +reporter$/m);
+  });
+
+  test('shows by connection, provider, agent and person what it would touch, and what can be rotated', async () => {
+    const whole = {
+      ...radius,
+      providers: [{ provider: 'postgres', grants: 12, upstream: 2 }],
+      connections: [
+        { name: 'billing-db', provider: 'postgres', grants: 12, upstream: 2, rotation: { possible: true } },
+        {
+          name: 'stripe',
+          provider: 'api-key',
+          grants: 0,
+          upstream: 0,
+          rotation: { possible: false, why: 'no method' },
+        },
+        { name: 'own', provider: 'internal-jwt', grants: 0, upstream: 0, rotation: null },
+      ],
+      agents: Array.from({ length: 25 }, (_, i) => ({ name: `bot-${i}`, grants: 1, would_suspend: false })),
+      subjects: { items: [{ subject: 'corp:alice', grants: 3 }], more: false },
+      accounts: [{ account: 'alice@x', subject: 'corp:alice', connection: 'mail', status: 'connected' }],
+    };
+    const { out } = await revoke(answers(whole, 200), ['--everything', '--rotate', '--dry-run']);
+    expect(out).toMatch(/postgres +12 +2$/m);
+    expect(out).toMatch(/billing-db +12 +is replaced$/m);
+    expect(out).toMatch(/stripe +0 +by hand: no method$/m);
+    expect(out).toMatch(/own +0 +none$/m);
+    expect(out).toMatch(/bot-19 +1$/m);
+    expect(out).toContain('and 5 more');
+    expect(out).toMatch(/corp:alice +3$/m);
+    expect(out).toMatch(/alice@x +corp:alice +mail +connected$/m);
   });
 
   test('never asks for confirmation', async () => {

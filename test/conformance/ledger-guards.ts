@@ -14,6 +14,7 @@ import {
   type Write,
 } from '../../src/ports/ledger.ts';
 import * as make from './ledger-rows.ts';
+import { rotation } from './rotation-rows.ts';
 
 const { accept, changeset, insert, remove, spend, update } = make;
 
@@ -134,6 +135,34 @@ export const guardTests = (open: make.OpenLedger): void => {
     expect((await guarded(clear)).ok).toBe(true);
   });
 
+  test('“nothing_upstream” refuses while a rotation has made something, and not while one waits or is stuck', async () => {
+    const connection = make.connection();
+    const clear: Guard = { guard: 'nothing_upstream', connection_id: connection.id };
+    const one = rotation({ policy_id: connection.id, connection_id: connection.id });
+    await accept(store.ledger, changeset(insert('connections', connection), insert('rotations', one)));
+    for (const [status, ok] of [
+      ['asked', true],
+      ['running', false],
+      ['grace', false],
+      ['stuck', true],
+      ['done', true],
+    ] as const) {
+      await accept(store.ledger, changeset(update('rotations', one.id, { status })));
+      expect([status, (await guarded(clear)).ok]).toEqual([status, ok]);
+    }
+  });
+
+  test('two rotations of one secret are never under way at once, however many are asked for', async () => {
+    const policy_id = make.id('con');
+    const rows = Array.from({ length: 5 }, () => rotation({ policy_id }));
+    for (const row of rows) await accept(store.ledger, changeset(insert('rotations', row)));
+    const begun = await Promise.all(
+      rows.map((row) => store.ledger.commit(changeset(update('rotations', row.id, { status: 'running' })))),
+    );
+    expect(begun.filter(({ ok }) => ok)).toHaveLength(1);
+    expect(begun.find(({ ok }) => !ok)).toMatchObject({ ok: false, why: 'exists', table: 'rotations' });
+  });
+
   test('a connection has one account of the organisation, and one of each subject', async () => {
     const [one, two] = [make.connection(), make.connection()];
     await accept(store.ledger, changeset(insert('connections', one), insert('connections', two)));
@@ -179,6 +208,8 @@ export const guardTests = (open: make.OpenLedger): void => {
       () => inserted('authorizations', make.authorization(connection, { sealed: box(), subject: String(kek) })),
       () => inserted('authorization_flows', make.authorizationFlow(connection, { sealed: box() })),
       () => inserted('grants', make.grant({ upstream: 'live', handle: withBox({ name: 'x' }, box()) })),
+      () => inserted('webhooks', make.webhook({ sealed: box() })),
+      () => inserted('signal_streams', make.signalStream({ sealed: box() })),
     ];
     expect(places).toHaveLength(sealedTables.length);
     for (const place of places) {
@@ -292,6 +323,84 @@ export const guardTests = (open: make.OpenLedger): void => {
         why: 'fenced',
         fence: seq,
       });
+    });
+  });
+
+  describe('“unfenced” with “unfrozen”', () => {
+    const freezeAll = async (selector: Selector): Promise<() => Promise<unknown>> => {
+      const row = make.freeze({ selector });
+      await accept(store.ledger, changeset(insert('freezes', row)));
+      return () =>
+        accept(store.ledger, changeset(update('freezes', row.id, { lifted_at: make.now }, { lifted_at: null })));
+    };
+    const issue = (facts: FenceFacts, issuing = true): Promise<Committed> =>
+      guarded({ guard: 'unfenced', since: Number.MAX_SAFE_INTEGER, facts, ...(issuing ? { unfrozen: true } : {}) });
+    /** Whether it is issued under a freeze of this selector. */
+    const against = async (selector: Selector, facts: FenceFacts): Promise<boolean> => {
+      const lift = await freezeAll(selector);
+      const { ok } = await issue(facts);
+      await lift();
+      return ok;
+    };
+
+    test.each(fields)('refuses what a freeze on %s matches, and nothing else, until it is lifted', async (field) => {
+      expect(await against({ [field]: selecting[field] }, known)).toBe(false);
+      expect(await against({ [field]: 'another' }, known)).toBe(true);
+      expect(await against({ [field]: selecting[field] }, make.facts())).toBe(true);
+      expect((await issue(known)).ok).toBe(true);
+    });
+
+    test('refuses everything for a freeze on everything, and only where it is asked for', async () => {
+      const lift = await freezeAll({ everything: true });
+      expect(await issue(make.facts())).toMatchObject({ ok: false, why: 'frozen' });
+      expect((await issue(make.facts(), false)).ok).toBe(true);
+      await lift();
+      expect((await issue(make.facts())).ok).toBe(true);
+    });
+
+    test('one lifted of two leaves the other standing; one that is deleted stands no more', async () => {
+      const agent = make.id('agt');
+      const other = make.freeze({ selector: { agent } });
+      const lift = await freezeAll({ agent });
+      await accept(store.ledger, changeset(insert('freezes', other)));
+      await lift();
+      expect(await issue(make.facts({ agent }))).toEqual({ ok: false, why: 'frozen', freeze: other.id });
+      await accept(store.ledger, changeset(remove('freezes', other.id)));
+      expect((await issue(make.facts({ agent }))).ok).toBe(true);
+    });
+
+    test('is checked against freezes of the same batch that came before, and a refused one never stood', async () => {
+      const agent = make.id('agt');
+      const facts = make.facts({ agent });
+      const asking: Changeset = {
+        ...changeset(),
+        guards: [{ guard: 'unfenced', since: Number.MAX_SAFE_INTEGER, facts, unfrozen: true }],
+      };
+      const row = make.freeze({ selector: { agent } });
+      const never = make.freeze({ selector: { everything: true } });
+      const results = await make.commitTogether(store.ledger, [
+        { ...changeset(insert('freezes', never), update('freezes', 'frz_none', { version: 2 })) },
+        { ...asking },
+        changeset(insert('freezes', row)),
+        { ...asking },
+        changeset(remove('freezes', row.id)),
+        { ...asking },
+      ]);
+      expect(results.map((result) => result.ok)).toEqual([false, true, true, false, true, true]);
+    });
+
+    test('says “fenced” where both would refuse, and still refuses after the store was opened anew', async () => {
+      const agent = make.id('agt');
+      const facts = make.facts({ agent });
+      const lift = await freezeAll({ agent });
+      const seq = await fenceOff({ agent });
+      expect(await guarded({ guard: 'unfenced', since: seq - 1, facts, unfrozen: true })).toMatchObject({
+        why: 'fenced',
+      });
+      store = await opened.reopen();
+      expect(await issue(facts)).toMatchObject({ ok: false, why: 'frozen' });
+      await lift();
+      expect((await issue(facts)).ok).toBe(true);
     });
   });
 

@@ -360,6 +360,32 @@ export const readTests = (open: make.OpenLedger): void => {
     await fresh.close();
   });
 
+  test('entries that have to be told come in order, of several types, with and without their bodies', async () => {
+    const from = (await store.reader.treeHead()).size;
+    const types = ['told.one', 'told.other', 'untold.one', 'told.one', 'told.one', 'told.other'];
+    const records = types.map((type, i) => make.entry({ type, at: make.now + i }));
+    for (const entry of records) await accept(store.ledger, { writes: [], audit: [entry] });
+    const told = (limit: number, since = from) => store.reader.entriesToTell(['told.one', 'told.other'], since, limit);
+    expect(await told(10)).toEqual(
+      [0, 1, 3, 4, 5].map((i) => ({ seq: from + i, type: types[i], at: make.now + i, body: records[i]?.body })),
+    );
+    expect((await told(2, from + 1)).map(({ seq }) => seq)).toEqual([from + 1, from + 3]);
+    expect(await told(10, from + 6)).toEqual([]);
+    expect(await store.reader.entriesToTell([], from, 10)).toEqual([]);
+  });
+
+  test('agents that hold something of a connection are each named once, in order', async () => {
+    const [connection, other] = ['con_held', 'con_other'];
+    const grants = ['agt_b', 'agt_a', 'agt_b', 'agt_c', 'agt_d'].map((agent_id, i) =>
+      make.grant({ agent_id, connection_id: i === 4 ? other : connection, expires_at: make.now + (i === 3 ? -1 : 1) }),
+    );
+    await accept(store.ledger, changeset(...grants.map((row) => insert('grants', row))));
+    const held = (after: string, limit: number) => store.reader.agentsWithGrants(connection, make.now, after, limit);
+    expect(await held('', 10)).toEqual(['agt_a', 'agt_b']);
+    expect(await held('', 1)).toEqual(['agt_a']);
+    expect(await held('agt_a', 10)).toEqual(['agt_b']);
+  });
+
   test('revocations are paged newest first, and those still open are known', async () => {
     const rows = Array.from({ length: 9 }, (_, i) =>
       make.revocation({ id: make.id('rev', make.now + i), completed_at: i % 3 === 0 ? make.now : null }),

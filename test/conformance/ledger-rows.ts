@@ -1,9 +1,13 @@
 /** Rows, entries and changesets to test a ledger with. Every call makes new ids and names, so tests do not collide. */
 import { type AuditEvent, type AuditRecord, auditRecord } from '../../src/domain/audit-entry.ts';
+import { placeAt } from '../../src/domain/delivery.ts';
 import type { FenceFacts } from '../../src/domain/fences.ts';
 import { type IdPrefix, idEntropyBytes, makeId } from '../../src/domain/ids.ts';
+import { type Freeze, type Incident, type IncidentItem, noMeasures } from '../../src/domain/incident.ts';
 import { emptyRoot, nodeHash } from '../../src/domain/merkle.ts';
 import type * as model from '../../src/domain/model.ts';
+import { type SignalStream, signalEvents } from '../../src/domain/signals.ts';
+import type { Webhook } from '../../src/domain/webhook.ts';
 import {
   type Changeset,
   type Ledger,
@@ -200,6 +204,10 @@ export const revocation = (over: Partial<model.Revocation> = {}): model.Revocati
   reason: 'a test',
   requested_by: 'op',
   suspend: false,
+  suspended: null,
+  owned_agents: null,
+  rotate: false,
+  rotations: null,
   grants: null,
   upstream_pending: 0,
   upstream_revoked: 0,
@@ -236,6 +244,61 @@ export const signingKey = (over: Partial<model.SigningKey> = {}): model.SigningK
   created_at: now,
   ...over,
 });
+
+export const freeze = (over: Partial<Freeze> = {}): Freeze => ({
+  id: id('frz'),
+  seq: unassigned,
+  selector: { agent: 'agt_1' },
+  reason: 'test',
+  incident_id: null,
+  created_by: 'op',
+  created_at: now,
+  lifted_at: null,
+  lifted_by: null,
+  lift_reason: null,
+  version: 1,
+  ...over,
+});
+
+export const incident = (over: Partial<Incident> = {}): Incident => ({
+  id: id('inc'),
+  title: 'something happened',
+  severity: 'high',
+  status: 'open',
+  drill: false,
+  selector: { agent: 'agt_1' },
+  names: {},
+  window_from: now - hour,
+  window_to: null,
+  reason: 'test',
+  opened_by: 'op',
+  measures: { ...noMeasures },
+  changes: [],
+  contained_at: null,
+  recovered_at: null,
+  closed_at: null,
+  ...stamps,
+  ...over,
+});
+
+export const incidentItem = (of: Pick<Incident, 'id'>, over: Partial<IncidentItem> = {}): IncidentItem => {
+  const number = over.number ?? 1;
+  return {
+    id: `${of.id}:${number}`,
+    incident_id: of.id,
+    number,
+    kind: 'rotate',
+    about: 'connection:con_1',
+    text: 'rotate it',
+    assigned_to: null,
+    status: 'open',
+    note: null,
+    closed_by: null,
+    closed_at: null,
+    ...stamps,
+    ...over,
+  };
+};
 
 export const usedOnce = (over: Partial<model.UsedOnce> = {}): model.UsedOnce => ({
   id: `jti_${unique()}`,
@@ -289,6 +352,43 @@ export const authorizationFlow = (
   failure: null,
   authorization_id: null,
   expires_at: now + minute,
+  ...stamps,
+  ...over,
+});
+
+export const webhook = (over: Partial<Webhook> = {}): Webhook => ({
+  id: id('whk'),
+  name: `webhook-${unique()}`,
+  url: 'https://alerts.example.com/warder',
+  events: ['*'],
+  allow_private_network: false,
+  status: 'active',
+  disabled_because: null,
+  sealed: sealed('whsec'),
+  secret_number: 1,
+  previous_until: null,
+  ...placeAt(0),
+  ...stamps,
+  ...over,
+});
+
+export const signalStream = (over: Partial<SignalStream> = {}): SignalStream => ({
+  id: id('ssf'),
+  name: `stream-${unique()}`,
+  aud: ['https://receiver.example.com'],
+  token_digest: 'ef',
+  events_supported: [...signalEvents],
+  events_requested: null,
+  allow_private_network: false,
+  share_reasons: false,
+  method: 'poll',
+  endpoint_url: null,
+  sealed: null,
+  status: 'absent',
+  status_reason: null,
+  description: null,
+  acked: [],
+  ...placeAt(0),
   ...stamps,
   ...over,
 });

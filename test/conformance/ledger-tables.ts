@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { LedgerSnapshot, LedgerStore, TableName, Tables, Write } from '../../src/ports/ledger.ts';
 import * as make from './ledger-rows.ts';
+import { lease, rotation, rotationPolicy } from './rotation-rows.ts';
 
 const { accept, changeset, insert, update } = make;
 
@@ -48,6 +49,40 @@ const samples = (): Samples => {
         version: 7,
         max_age_seconds: 0,
       },
+    }),
+  ] as const;
+  const incidents = [
+    make.incident(),
+    make.incident({
+      title: hostile,
+      severity: 'critical',
+      status: 'recovered',
+      drill: true,
+      selector: { everything: true },
+      names: { agent: hostile, connection: hostile, issuer: hostile },
+      window_to: make.now,
+      reason: hostile,
+      opened_by: hostile,
+      measures: {
+        revocations: [hostile],
+        freezes: ['frz_1'],
+        suspended: [{ id: 'agt_1', name: hostile }],
+        held: ['agt_1', 'agt_2'],
+        rotations: [{ connection: hostile, rotation: hostile }],
+        resumed: [{ id: 'agt_1', name: hostile }],
+      },
+      changes: [
+        {
+          entitlement: 'ent_1',
+          agent: hostile,
+          connection: hostile,
+          before: { scopes: [hostile, ''], max_ttl_seconds: 60, approval: 'none', expires_at: null },
+          after: null,
+        },
+      ],
+      contained_at: make.now,
+      recovered_at: make.now,
+      closed_at: make.now,
     }),
   ] as const;
   return {
@@ -126,6 +161,10 @@ const samples = (): Samples => {
       make.revocation({
         selector: { owner: hostile },
         suspend: true,
+        suspended: [{ id: 'agt_1', name: hostile }],
+        owned_agents: ['agt_1', hostile],
+        rotate: true,
+        rotations: [{ connection: { id: 'con_1', name: hostile }, by_hand: hostile }],
         grants: 0,
         completed_at: make.now,
         reason: hostile,
@@ -139,13 +178,51 @@ const samples = (): Samples => {
     signing_keys: [
       make.signingKey(),
       make.signingKey({
-        purpose: 'checkpoint',
+        purpose: 'receipt',
         algorithm: 'Ed25519',
         public_jwk: document(),
         state: 'next',
         retire_at: 1,
       }),
     ],
+    rotation_policies: [
+      rotationPolicy(),
+      rotationPolicy({
+        id: connections[0].id,
+        connection_id: connections[0].id,
+        schedule: { cron: hostile, time_zone: hostile },
+        window: { days: [0, 6], from: 1320, to: 240 },
+        fence: true,
+        method: document(),
+        rotated_at: make.now,
+        overdue_reported: make.now,
+      }),
+    ],
+    rotations: [
+      rotation(),
+      rotation({
+        connection_id: hostile,
+        status: 'stuck',
+        step: 'undo',
+        from_version: 3,
+        to_version: 4,
+        settings: document(),
+        method: document(),
+        fence: true,
+        handle: document(),
+        cause: 'revocation',
+        reason: hostile,
+        requested_by: hostile,
+        revocation_id: 'rev_1',
+        at_once: true,
+        retire_at: make.now,
+        failure: hostile,
+        started_at: make.now,
+        finished_at: make.now,
+        ended_at: make.now,
+      }),
+    ],
+    leases: [lease(), lease({ holder: hostile, version: 7 })],
     used_once: [make.usedOnce(), make.usedOnce({ id: hostile })],
     budget_uses: [make.budgetUse(), make.budgetUse({ used: 12 })],
     authorizations: [
@@ -172,6 +249,74 @@ const samples = (): Samples => {
         authorization_id: 'aut_1',
       }),
     ],
+    freezes: [
+      make.freeze(),
+      make.freeze({
+        selector: { agent: hostile, owner: hostile },
+        reason: hostile,
+        incident_id: 'inc_1',
+        created_by: hostile,
+        lifted_at: make.now,
+        lifted_by: hostile,
+        lift_reason: hostile,
+        version: 2,
+      }),
+    ],
+    incidents: [...incidents],
+    incident_items: [
+      make.incidentItem(incidents[0]),
+      make.incidentItem(incidents[1], {
+        kind: 'by_hand',
+        about: hostile,
+        text: hostile,
+        assigned_to: hostile,
+        status: 'waived',
+        note: hostile,
+        closed_by: hostile,
+        closed_at: make.now,
+      }),
+    ],
+    webhooks: [
+      make.webhook(),
+      make.webhook({
+        name: hostile,
+        url: hostile,
+        events: ['*', hostile],
+        allow_private_network: true,
+        status: 'disabled',
+        disabled_because: hostile,
+        secret_number: 7,
+        previous_until: make.now,
+        cursor: Number.MAX_SAFE_INTEGER,
+        cursor_part: hostile,
+        tries: 3,
+        next_try_at: make.now,
+        failing_since: make.now,
+        failing_told: true,
+        last_failure: hostile,
+        last_delivered_at: make.now,
+      }),
+    ],
+    signal_streams: [
+      make.signalStream(),
+      make.signalStream({
+        name: hostile,
+        aud: [hostile, 'b'],
+        events_supported: [],
+        events_requested: [hostile],
+        allow_private_network: true,
+        share_reasons: true,
+        method: 'push',
+        endpoint_url: hostile,
+        sealed: make.authorization({ id: '' }).sealed,
+        status: 'paused',
+        status_reason: hostile,
+        description: hostile,
+        acked: [hostile],
+        cursor_part: hostile,
+        failing_told: true,
+      }),
+    ],
   };
 };
 
@@ -193,6 +338,14 @@ const order = [
   'budget_uses',
   'authorizations',
   'authorization_flows',
+  'rotation_policies',
+  'rotations',
+  'leases',
+  'freezes',
+  'incidents',
+  'incident_items',
+  'webhooks',
+  'signal_streams',
 ] as const satisfies TableName[];
 
 const inserts = (rows: Samples): Write[] =>
@@ -209,6 +362,10 @@ const inSnapshot: InSnapshot[] = [
   'fences',
   'key_encryption_keys',
   'signing_keys',
+  'rotation_policies',
+  'rotations',
+  'webhooks',
+  'signal_streams',
 ];
 
 /** Two tables are never read row by row: a swap that names every field finds the row as it was written. */
@@ -255,6 +412,23 @@ export const tableTests = (open: make.OpenLedger): void => {
       for (const row of rows.agent_tokens) expect(await reader.agentToken(row.id)).toStrictEqual(row);
       for (const row of rows.authorization_flows) expect(await reader.authorizationFlow(row.id)).toStrictEqual(row);
       for (const row of rows.revocations) expect(await reader.revocation(row.id)).toStrictEqual(row);
+    });
+
+    test('rotations and leases are read one by one as they were written', async () => {
+      const { reader } = current();
+      for (const row of rows.rotations) expect(await reader.rotation(row.id)).toStrictEqual(row);
+      for (const row of rows.leases) expect(await reader.lease(row.id)).toStrictEqual(row);
+    });
+
+    test('freezes, incidents and their check lists are read as they were written', async () => {
+      const { reader } = current();
+      for (const row of rows.freezes) expect(await reader.freeze(row.id)).toStrictEqual(row);
+      for (const row of rows.incidents) expect(await reader.incident(row.id)).toStrictEqual(row);
+      for (const row of rows.incident_items) {
+        expect(await reader.incidentItems(row.incident_id)).toStrictEqual([row]);
+      }
+      const standing = rows.freezes.filter((row) => row.lifted_at === null);
+      expect((await reader.snapshot()).freezes).toStrictEqual(standing);
     });
 
     test('what is not there is undefined', async () => {

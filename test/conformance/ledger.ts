@@ -8,6 +8,7 @@ import { commitTests } from './ledger-commits.ts';
 import { countTests } from './ledger-counts.ts';
 import { guardTests } from './ledger-guards.ts';
 import { readTests } from './ledger-reads.ts';
+import { revocationTests } from './ledger-revocations.ts';
 import type { OpenLedger } from './ledger-rows.ts';
 import { tableTests } from './ledger-tables.ts';
 import { treeTests } from './ledger-tree.ts';
@@ -19,6 +20,7 @@ export const ledgerConformance = (name: string, open: OpenLedger): void => {
     describe('tables', () => tableTests(open));
     describe('reads', () => readTests(open));
     describe('counting live grants', () => countTests(open));
+    describe('what a fence reaches', () => revocationTests(open));
     describe('the tree', () => treeTests(open));
   });
 };

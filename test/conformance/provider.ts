@@ -77,6 +77,8 @@ export interface Traits {
   crashed?: 'undone' | 'lives_on';
   /** Whether one credential can be for several scopes. */
   scopesAtOnce?: 'several' | 'one';
+  /** How many of a hundred that were issued at once are used; fewer where each use takes a process or two. */
+  usedOfHundred?: number;
 }
 
 /** No credential that a grant of a minute brings lives longer than this by itself: an hour is common, and some slack. */
@@ -132,6 +134,7 @@ export const providerConformance = (
     unheard = 'undone',
     crashed = unheard,
     scopesAtOnce = 'several',
+    usedOfHundred = 100,
   }: Traits,
 ): void => {
   describe(name, () => {
@@ -497,8 +500,9 @@ export const providerConformance = (
       const answers = await Promise.all(Array.from({ length: 100 }, () => ask(['read'])));
       expect(answers.map(({ status }) => status)).toEqual(Array(100).fill(201));
       expect(new Set(answers.map((answer) => JSON.stringify(credentialOf(answer)))).size).toBe(100);
-      const works = await Promise.all(answers.map((answer) => under.use(credentialOf(answer), 'read', broker)));
-      expect(works.filter(Boolean)).toHaveLength(100);
+      const used = answers.filter((_, i) => i % Math.ceil(100 / usedOfHundred) === 0);
+      const works = await Promise.all(used.map((answer) => under.use(credentialOf(answer), 'read', broker)));
+      expect(works).toEqual(Array(usedOfHundred).fill(true));
       if (under.upstream) expect(await under.upstream.artefacts()).toHaveLength(100);
       const some = grantOf(answers[17] as Answer).id;
       expect(await auditTypes(some)).toEqual(
@@ -513,7 +517,7 @@ export const providerConformance = (
       }
       if (revocation === 'life') await under.upstream?.elapse?.();
       await nothingLeft();
-      await refused(...answers);
+      await refused(...used);
     });
   });
 };

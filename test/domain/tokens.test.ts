@@ -12,7 +12,13 @@ import {
   tokenRowId,
 } from '../../src/domain/tokens.ts';
 
-const idPrefixes: Record<TokenKind, IdPrefix> = { agent: 'tok', gateway: 'grt', operator: 'op', flow: 'flw' };
+const idPrefixes: Record<TokenKind, IdPrefix> = {
+  agent: 'tok',
+  gateway: 'grt',
+  operator: 'op',
+  flow: 'flw',
+  receiver: 'ssf',
+};
 const kinds = Object.keys(idPrefixes) as TokenKind[];
 const kind = fc.constantFrom(...kinds);
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
@@ -28,7 +34,7 @@ describe('a token', () => {
   test('leads to its row as the kind it was minted as, and as no other', () => {
     fc.assert(
       fc.property(minted, ({ kind: made, id, token }) => {
-        expect(token).toMatch(/^wdr_(at|gw|op|fl)_[0-9a-z]{26}[A-Za-z0-9_-]{43}$/);
+        expect(token).toMatch(/^wdr_(at|gw|op|fl|ssf)_[0-9a-z]{26}[A-Za-z0-9_-]{43}$/);
         for (const asked of kinds) expect(tokenRowId(asked, token)).toBe(asked === made ? id : undefined);
       }),
     );

@@ -6,9 +6,10 @@ import { afterAll, expect, test } from '@jest/globals';
 import { freePort, removeTemporaryDirs, temporaryDir } from '../support/broker.ts';
 import { type ChildBroker, newAdminToken, startChildBroker } from '../support/child-broker.ts';
 import { eventually, pause } from '../support/eventually.ts';
+import { shortOrLong } from '../support/length.ts';
 import { readsFile, startTestGitHub } from '../vendors/github/rig.ts';
 
-const rounds = 4;
+const rounds = shortOrLong(2, 10);
 
 let newest: ChildBroker | undefined;
 let github: Awaited<ReturnType<typeof startTestGitHub>> | undefined;
@@ -75,4 +76,4 @@ test('killed at random moments, it can take back every token an agent holds', as
   const items = (await broker.admin('GET', '/grants?status=aborted&limit=200')).body['items'] as object[];
   const toldOf = items.filter((grant) => 'upstream_ends_by' in grant && grant.upstream_ends_by !== null);
   expect((await hub.upstream.artefacts()).length).toBeLessThanOrEqual(toldOf.length);
-}, 60_000);
+}, 120_000);

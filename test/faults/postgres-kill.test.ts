@@ -4,6 +4,7 @@ import { admin, type PostgresRig, startPostgresRig } from '../adapters/providers
 import { freePort, removeTemporaryDirs, temporaryDir } from '../support/broker.ts';
 import { type ChildBroker, newAdminToken, startChildBroker } from '../support/child-broker.ts';
 import { eventually, pause } from '../support/eventually.ts';
+import { shortOrLong } from '../support/length.ts';
 import { startTroubledProxy, type TroubledProxy } from '../support/troubled-tcp.ts';
 
 let rig: PostgresRig;
@@ -92,7 +93,7 @@ test('killed between mint and settle, it leaves no role behind after the next st
 test('killed at any moment of issuing and returning, it leaves no role that no grant owns', async () => {
   const { start, first, token } = await settle();
   let running = first;
-  for (let life = 0; life < 4; life += 1) {
+  for (let life = 0; life < shortOrLong(2, 8); life += 1) {
     const victim = running;
     let over = false;
     const working = Array.from({ length: 8 }, async () => {

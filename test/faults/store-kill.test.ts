@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { repository, temporaryFolder } from '../adapters/stores/sqlite/temporary-store.ts';
+import { shortOrLong } from '../support/length.ts';
 import { type Child, runScript } from './child-process.ts';
 import { checkLedger, merged, type Told, told } from './ledger-check.ts';
 import { canTrace, needing, runInjected, syncs } from './strace.ts';
@@ -24,12 +25,15 @@ const afterItsEnd = async (child: Child, databasePath: string, before: Told) => 
   return { said, how, check: checkLedger(databasePath, said) };
 };
 
-test('killed at twenty-four random moments, it has lost nothing it acknowledged and kept no half changeset', async () => {
+/** Of each of two lanes. */
+const lives = shortOrLong(4, 12);
+
+test(`killed at ${2 * lives} random moments, it has lost nothing it acknowledged and kept no half changeset`, async () => {
   // Two directories at a time. Each goes through several lives; the first moments of a new one are among them.
   const lane = async (name: string): Promise<number> => {
     let said = nothing;
     let path = '';
-    for (let life = 0; life < 12; life += 1) {
+    for (let life = 0; life < lives; life += 1) {
       if (life % 4 === 0) {
         said = nothing;
         path = join(folder.path, `${name}-${life}`, 'warder.db');
@@ -48,11 +52,11 @@ test('killed at twenty-four random moments, it has lost nothing it acknowledged 
   };
   const acknowledged = await Promise.all([lane('a'), lane('b')]);
   for (const count of acknowledged) expect(count).toBeGreaterThan(10);
-}, 60_000);
+}, 120_000);
 
 // Seven syncs make a new database, then each batch syncs once. With 64 KiB in each changeset the log is emptied into the
 // file after some 240 of them: about the 33rd sync is of the log again, the next of the file.
-const moments = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 20, 32, 33, 34, 35];
+const moments = shortOrLong([2, 7, 9, 20, 33, 34], [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 20, 32, 33, 34, 35]);
 (canTrace ? test : test.skip)(
   needing(canTrace, 'strace', 'killed as it syncs for the N-th time, it has lost nothing it acknowledged'),
   async () => {
@@ -69,5 +73,5 @@ const moments = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 20, 32, 33, 34, 35];
     await Promise.all([lane(), lane()]);
     expect(ends.filter((end) => !end.killed || end.problems.length > 0)).toEqual([]);
   },
-  60_000,
+  120_000,
 );

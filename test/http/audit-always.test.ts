@@ -21,13 +21,13 @@ import {
 
 let broker: Broker;
 let furniture: Furniture;
-let auditor: string;
+let approver: string;
 
 beforeAll(async () => {
   broker = await startEdgeBroker();
   furniture = await furnish(broker);
-  const made = await broker.admin('POST', '/operators', { name: 'auditor', roles: ['auditor'] });
-  auditor = String(made.body['token']);
+  const made = await broker.admin('POST', '/operators', { name: 'approver', roles: ['approver'] });
+  approver = String(made.body['token']);
 });
 afterAll(async () => {
   closeConnections();
@@ -60,6 +60,12 @@ const recorded = async (sent: Sent, status: number): Promise<Entry[]> => {
   return entries;
 };
 
+/** A window of an hour that opens in two. */
+const closedNow = (): { from: string; to: string } => {
+  const clock = (hours: number): string => new Date(Date.now() + hours * 3_600_000).toISOString().slice(11, 16);
+  return { from: clock(2), to: clock(3) };
+};
+
 const admin = (method: string, path: string, body?: unknown, token = broker.adminToken): Sent => ({
   method,
   path: `/admin/v1${path}`,
@@ -71,6 +77,10 @@ describe('an operator’s change', () => {
   const settings = { audience: 'https://x.example.com', scopes: ['a', 'b'] };
   const rules = { base_url: 'https://api.example.com', scopes: { a: [{ methods: ['GET'], path: '/**' }] } };
   let entitlement: string;
+  let kept: string;
+  beforeAll(async () => {
+    kept = String((await broker.admin('GET', '/audit/checkpoint')).body['checkpoint']);
+  });
 
   /** One good request for each mutating route, in an order in which they work; then the same again. */
   const good: [string, string, () => unknown, number, number | undefined][] = [
@@ -87,26 +97,73 @@ describe('an operator’s change', () => {
     ['POST', '/operators', () => ({ name: 'o-1', roles: ['auditor'] }), 201, 409],
     ['PATCH', '/operators/:name', () => ({ roles: ['reviewer'] }), 200, 200],
     ['POST', '/operators/:name/token', () => undefined, 201, 201],
+    ['POST', '/webhooks', () => ({ name: 'w-1', url: 'https://127.0.0.1:9/', allow_private_network: true }), 201, 409],
+    ['PATCH', '/webhooks/:name', () => ({ events: ['freeze.*'] }), 200, 200],
+    ['POST', '/webhooks/:name/secret', () => ({}), 201, 201],
+    ['POST', '/webhooks/:name/test', () => undefined, 200, 200],
+    ['POST', '/webhooks/:name/replay', () => ({ from: 'now' }), 200, 200],
+    ['POST', '/streams', () => ({ name: 's-1', aud: ['rp'], delivery: { method: 'poll' } }), 201, 409],
+    ['POST', '/streams/:name/token', () => undefined, 201, 201],
+    ['POST', '/streams/:name/verify', () => undefined, 204, 204],
+    ['POST', '/streams/:name/resume', () => undefined, 200, 200],
+    ['POST', '/streams/:name/replay', () => ({ from: 'now' }), 200, 200],
     ['POST', '/revocations', () => ({ selector: { agent: 'a-1' }, reason: 'x' }), 201, 201],
+    ['POST', '/revocations/:id/retry', () => undefined, 200, 200],
+    ['POST', '/freezes', () => ({ selector: { agent: 'a-1' }, reason: 'x' }), 201, undefined],
+    ['POST', '/freezes/:id/lift', () => ({ reason: 'x' }), 200, 409],
+    ['POST', '/incidents', () => ({ title: 'x', selector: { subject: 'corp:nobody' }, reason: 'x' }), 201, undefined],
+    ['POST', '/incidents/:id/contain', () => ({ reason: 'x' }), 200, 200],
+    ['POST', '/incidents/:id/items', () => ({ text: 'x' }), 201, undefined],
+    ['PATCH', '/incidents/:id/items/:number', () => ({ status: 'done', note: 'x' }), 200, 200],
+    ['POST', '/incidents/:id/remediate', () => undefined, 200, 200],
+    ['POST', '/incidents/:id/recover', () => ({ reason: 'x' }), 200, 200],
+    ['POST', '/incidents/:id/notes', () => ({ note: 'x' }), 200, 200],
+    ['POST', '/incidents/:id/close', () => ({ summary: 'x' }), 200, 409],
     ['POST', '/keys/rotate', () => undefined, 201, 201],
+    ['POST', '/keys/receipts/rotate', () => undefined, 201, 201],
     ['POST', '/keys/migrate', () => ({ to: `local:${otherRootKey()}`, dry_run: true }), 200, 200],
-    ['POST', '/keys/signing/rotate', () => undefined, 201, 201],
+    ['POST', '/keys/signing/rotate', () => undefined, 201, 409],
+    ['PUT', '/keys/rotation/:which', () => ({ every_seconds: 86_400, window: closedNow() }), 200, 200],
+    ['POST', '/rotations', () => ({ key: 'signing' }), 201, 201],
+    ['DELETE', '/rotations/:id', () => undefined, 200, 409],
+    ['DELETE', '/keys/rotation/:which', () => undefined, 204, 404],
+    ['PUT', '/connections/:name/rotation', () => ({ method: { webhook: { url: 'https://x.example' } } }), 200, 200],
+    ['DELETE', '/connections/:name/rotation', () => undefined, 204, 404],
+    ['POST', '/audit/witness', () => ({ checkpoint: kept }), 200, 200],
+    ['POST', '/backups', () => undefined, 200, 200],
     ['POST', '/apply', () => ({ connections: [{ name: 'c-2', provider: 'internal-jwt', settings }] }), 200, 200],
     ['DELETE', '/entitlements/:id', () => undefined, 204, 404],
     ['DELETE', '/connections/:name', () => undefined, 204, 404],
     ['DELETE', '/agents/:name', () => undefined, 204, 404],
+    ['DELETE', '/webhooks/:name', () => undefined, 204, 404],
+    ['DELETE', '/streams/:name', () => undefined, 204, 404],
     ['DELETE', '/issuers/:name', () => undefined, 204, 404],
     ['DELETE', '/operators/:name', () => undefined, 204, 404],
   ];
   /** Done, these need an authorization server: test/connections/connect-flow.test.ts. Refused, they are here too. */
   const withAccounts = ['POST /connections/:name/connect', 'DELETE /connections/:name/authorizations/:id'];
-  const names: Record<string, string> = { agents: 'a-1', connections: 'c-1', issuers: 'i-1', operators: 'o-1' };
+  /** And this one something that could not be revoked upstream: test/scenarios/receipts.test.ts. */
+  const withFailures = ['POST /grants/:id/retry'];
+  /** And this one a secret that can be rotated: test/scenarios/incident.test.ts. */
+  const withRotations = ['POST /incidents/:id/items/:number/rotate'];
+  const names: Record<string, string> = {
+    agents: 'a-1',
+    connections: 'c-1',
+    issuers: 'i-1',
+    operators: 'o-1',
+    webhooks: 'w-1',
+    streams: 's-1',
+    keys: 'signing',
+  };
   const address = (path: string): string =>
-    path.replace(/:[a-z]+/, path.startsWith('/entitlements') ? entitlement : (names[path.split('/')[1] ?? ''] ?? ''));
+    path
+      .replace(/:[a-z]+/, path.startsWith('/entitlements') ? entitlement : (names[path.split('/')[1] ?? ''] ?? ''))
+      .replace(':number', '1');
 
   test('has a good request here for every mutating route', () => {
     const mutating = adminTable.filter(({ method }) => method !== 'GET').map(({ method, path }) => `${method} ${path}`);
-    expect([...good.map(([method, path]) => `${method} ${path}`), ...withAccounts].sort()).toEqual(mutating.sort());
+    const here = good.map(([method, path]) => `${method} ${path}`);
+    expect([...here, ...withAccounts, ...withFailures, ...withRotations].sort()).toEqual(mutating.sort());
   });
 
   test('is recorded when it is refused: by the door, for its body, for its query, for what it names', async () => {
@@ -117,7 +174,7 @@ describe('an operator’s change', () => {
       const refusals: [Sent, number, string][] = [
         [admin(method, at, '{}', 'wdr_op_x'), 401, 'unauthenticated'],
         [{ method, path: `/admin/v1${at}` }, 401, 'unauthenticated'],
-        [admin(method, at, '{}', auditor), 403, 'forbidden'],
+        [admin(method, at, '{}', approver), 403, 'forbidden'],
         [admin(method, at, '{'), 400, 'invalid_request'],
         [admin(method, at, { nobody_knows: 1 }), path.endsWith('/secret') && method === 'PUT' ? 404 : 400, ''],
         [admin(method, `${at}?x=1`, body ? '{}' : undefined), 400, 'invalid_request'],
@@ -157,6 +214,18 @@ describe('an operator’s change', () => {
         const { body: list } = await broker.admin('GET', '/entitlements?agent=a-1');
         entitlement = (list['items'] as { id: string }[])[0]?.id ?? '';
       }
+      if (path === '/revocations') {
+        const { body: list } = await broker.admin('GET', '/revocations?limit=1');
+        names['revocations'] = (list['items'] as { id: string }[])[0]?.id ?? '';
+      }
+      if (path === '/freezes' || path === '/incidents') {
+        const { body: list } = await broker.admin('GET', `${path}?limit=1`);
+        names[path.slice(1)] = (list['items'] as { id: string }[])[0]?.id ?? '';
+      }
+      if (path === '/rotations') {
+        const { body: list } = await broker.admin('GET', '/rotations/history');
+        names['rotations'] = (list['items'] as { id: string }[])[0]?.id ?? '';
+      }
       const repeated = again === undefined ? [] : await recorded(sent(), again);
       types.push(`${entries.map(({ type }) => type)} | ${repeated.map(({ type }) => type)}`);
       for (const { actor } of [...entries, ...repeated])
@@ -176,14 +245,46 @@ describe('an operator’s change', () => {
       'operator.created | request.refused',
       'operator.updated | operator.unchanged',
       'operator.token_renewed | operator.token_renewed',
+      'webhook.created | request.refused',
+      'webhook.updated | webhook.unchanged',
+      'webhook.secret_rotated | webhook.secret_rotated',
+      'webhook.tested | webhook.tested',
+      'webhook.replayed | webhook.replayed',
+      'stream.created | request.refused',
+      'stream.token_renewed | stream.token_renewed',
+      'stream.verification_requested | stream.verification_requested',
+      'stream.resumed | stream.resumed',
+      'stream.replayed | stream.replayed',
       'revocation.created | revocation.created',
+      'revocation.retried | revocation.retried',
+      'freeze.created | ',
+      'freeze.lifted | request.refused',
+      'incident.opened | ',
+      'revocation.created,freeze.created,incident.contained | revocation.created,incident.contained',
+      'incident.item_added | ',
+      'incident.item_updated | incident.item_updated',
+      'incident.remediating | incident.remediating',
+      'incident.recovered,freeze.lifted | incident.recovered',
+      'incident.noted | incident.noted',
+      'incident.closed | request.refused',
       'key.rotated | key.rotated',
-      'key.migration_tried | key.migration_tried',
       'signing_key.rotated | signing_key.rotated',
+      'key.migration_tried | key.migration_tried',
+      'signing_key.rotated | request.refused',
+      'rotation.policy_set | rotation.policy_unchanged',
+      'rotation.asked | rotation.asked',
+      'rotation.cancelled | request.refused',
+      'rotation.policy_unset | request.refused',
+      'rotation.policy_set | rotation.policy_unchanged',
+      'rotation.policy_unset | request.refused',
+      'audit.witnessed | audit.witnessed',
+      'backup.started,backup.created | backup.started,backup.created',
       'connection.created | access.unchanged',
       'entitlement.deleted | request.refused',
       'connection.deleted | request.refused',
       'agent.deleted | request.refused',
+      'webhook.deleted | request.refused',
+      'stream.deleted | request.refused',
       'issuer.deleted | request.refused',
       'operator.deleted | request.refused',
     ]);

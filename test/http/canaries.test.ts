@@ -172,6 +172,41 @@ describe('secrets go in', () => {
     }
   });
 
+  test('as secrets of webhooks and of receivers of signals', async () => {
+    const hook = { name: 'hook', url: `${upstreamUrl}/hook`, allow_private_network: true };
+    const made = await broker.admin('POST', '/webhooks', hook);
+    known('a signing secret', made.body['signing_secret']);
+    const rotated = await broker.admin('POST', '/webhooks/hook/secret', {});
+    known('a rotated signing secret', rotated.body['signing_secret']);
+    await admin('a webhook', 'POST', '/webhooks/hook/test');
+    const delivery = {
+      method: 'push',
+      endpoint_url: `${upstreamUrl}/events`,
+      authorization_header: canary('the header of a receiver', (random) => `Bearer ${random}`),
+    };
+    const receiver = { name: 'rp', aud: ['rp'], allow_private_network: true, delivery };
+    known('a receiver token', (await broker.admin('POST', '/streams', receiver)).body['token']);
+    const token = known('a renewed receiver token', (await broker.admin('POST', '/streams/rp/token')).body['token']);
+    await admin('a stream', 'POST', '/streams/rp/verify');
+    await say('its stream', { method: 'GET', path: '/ssf/stream', token });
+    await say('a token as a verification state', {
+      method: 'POST',
+      path: '/ssf/verify',
+      token,
+      body: JSON.stringify({ stream_id: String(made.body['id']), state: token }),
+      headers: jsonType,
+    });
+    for (const path of [
+      '/webhooks',
+      '/webhooks/hook',
+      '/webhooks/hook/deliveries',
+      '/streams',
+      '/streams/rp/deliveries',
+    ]) {
+      await admin('what is told', 'GET', path);
+    }
+  });
+
   test('as secrets of clients and tokens of operators: shown once, presented right and wrong', async () => {
     const renewed = await broker.admin('POST', '/agents/reporter/secret');
     const secret = known('a renewed client secret', renewed.body['client_secret']);

@@ -193,6 +193,7 @@ const examples = (): Record<string, Record<string, unknown>> => {
     'PATCH /entitlements/:id': { scopes: ['read'], ...limits },
     'POST /operators': { name: 'new-op', roles: ['auditor'], expires_at: '2099-01-01T00:00:00Z' },
     'PATCH /operators/:name': { roles: ['auditor'], status: 'suspended', expires_at: '2099-01-01T00:00:00Z' },
+    'POST /audit/witness': { checkpoint: 'log\n1\nAAAA\n\n— log AAAA\n' },
     'POST /revocations': {
       selector: {
         agent: 'reporter',
@@ -207,6 +208,46 @@ const examples = (): Record<string, Record<string, unknown>> => {
       rotate: false,
       dry_run: false,
     },
+    'POST /freezes': { selector: { agent: 'reporter', connection: 'stripe', owner: 'a' }, reason: 'incident 7' },
+    'POST /freezes/:id/lift': { reason: 'over' },
+    'POST /incidents': {
+      title: 'a token in a log',
+      severity: 'high',
+      selector: { agent: 'reporter', subject: 's', issuer: 'corp' },
+      window: { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' },
+      reason: 'seen in CI',
+      drill: false,
+    },
+    'POST /incidents/:id/contain': { revoke: true, suspend: true, freeze: true, rotate: false, reason: 'seen in CI' },
+    'POST /incidents/:id/items': { text: 'call the bank', kind: 'other', assigned_to: 'ann' },
+    'PATCH /incidents/:id/items/:number': { status: 'done', assigned_to: 'ann', note: 'called' },
+    'POST /incidents/:id/recover': {
+      reason: 'clean',
+      lift: true,
+      resume: true,
+      narrow: [{ entitlement: 'ent_1', scopes: ['read'], max_ttl_seconds: 60, expires_at: '2099-01-01T00:00:00Z' }],
+      narrow_unused: false,
+    },
+    'POST /incidents/:id/notes': { note: 'the log is public' },
+    'POST /incidents/:id/close': { summary: 'a debug line' },
+    'POST /webhooks': {
+      name: 'new-hook',
+      url: 'https://hooks.example.com/warder',
+      events: ['rotation.*', 'incident.opened'],
+      allow_private_network: false,
+    },
+    'PATCH /webhooks/:name': { url: 'https://hooks.example.com/x', events: ['*'], status: 'disabled' },
+    'POST /webhooks/:name/secret': { grace_seconds: 60 },
+    'POST /webhooks/:name/replay': { from: 0 },
+    'POST /streams': {
+      name: 'new-stream',
+      aud: ['https://rp.example.com'],
+      events: ['session-revoked'],
+      allow_private_network: false,
+      share_reasons: true,
+      delivery: { method: 'push', endpoint_url: 'https://rp.example.com/e', authorization_header: 'Bearer x' },
+    },
+    'POST /streams/:name/replay': { from: 0 },
     'POST /keys/migrate': { to: 'local:/nowhere/root.key', dry_run: true },
     'POST /apply': {
       agents: [
@@ -303,6 +344,10 @@ const params: Record<string, () => string> = {
   '/issuers': () => 'corp',
   '/grants': () => furniture.grantId,
   '/revocations': () => 'rev_00000000000000000000000000',
+  '/freezes': () => 'frz_00000000000000000000000000',
+  '/incidents': () => 'inc_00000000000000000000000000',
+  '/webhooks': () => 'hook',
+  '/streams': () => 'receiver',
   '/audit': () => '0',
 };
 const pathOf = (path: string): string =>

@@ -58,17 +58,69 @@ POST   /operators/:name/token                     x
 DELETE /operators/:name                           x
 GET    /grants                                    x      x        x        x         x        x
 GET    /grants/:id                                x      x        x        x         x        x
+POST   /grants/:id/retry                          x      x                           x
 POST   /revocations                               x      x                           x
 GET    /revocations                               x      x        x        x         x        x
 GET    /revocations/:id                           x      x        x        x         x        x
+GET    /revocations/:id/events                    x      x        x        x         x        x
+GET    /revocations/:id/receipt                   x      x        x        x         x        x
+POST   /revocations/:id/retry                     x      x                           x
+POST   /freezes                                   x      x                           x
+GET    /freezes                                   x      x        x        x         x        x
+GET    /freezes/:id                               x      x        x        x         x        x
+POST   /freezes/:id/lift                          x      x                           x
+POST   /incidents                                 x      x                           x
+GET    /incidents                                 x      x                 x         x        x
+GET    /incidents/:id                             x      x                 x         x        x
+POST   /incidents/:id/contain                     x      x                           x
+GET    /incidents/:id/report                      x      x                 x         x        x
+GET    /incidents/:id/timeline                    x      x                 x         x        x
+POST   /incidents/:id/remediate                   x      x                           x
+POST   /incidents/:id/items                       x      x                           x
+PATCH  /incidents/:id/items/:number               x      x                           x
+POST   /incidents/:id/items/:number/rotate        x      x                           x
+POST   /incidents/:id/recover                     x      x                           x
+POST   /incidents/:id/notes                       x      x                           x
+POST   /incidents/:id/close                       x      x                           x
 GET    /audit                                     x      x                 x         x        x
 GET    /audit/export                              x      x                 x         x        x
 GET    /audit/checkpoint                          x      x                 x         x        x
+POST   /audit/witness                             x      x                 x         x        x
 GET    /audit/proof/:seq                          x      x                 x         x        x
 GET    /keys                                      x      x                                    x
 POST   /keys/rotate                               x
 POST   /keys/migrate                              x
 POST   /keys/signing/rotate                       x      x
+POST   /keys/receipts/rotate                      x      x
+GET    /rotations                                 x      x        x        x         x        x
+GET    /rotations/history                         x      x        x        x         x        x
+GET    /rotations/:id                             x      x        x        x         x        x
+POST   /rotations                                 x      x                           x
+DELETE /rotations/:id                             x      x                           x
+PUT    /connections/:name/rotation                x      x
+DELETE /connections/:name/rotation                x      x
+PUT    /keys/rotation/:which                      x      x
+DELETE /keys/rotation/:which                      x      x
+POST   /backups                                   x
+GET    /alerts                                    x     x        x        x        x         x
+POST   /webhooks                                  x     x
+GET    /webhooks                                  x     x        x        x        x         x
+GET    /webhooks/:name                            x     x        x        x        x         x
+PATCH  /webhooks/:name                            x     x
+DELETE /webhooks/:name                            x     x
+POST   /webhooks/:name/secret                     x     x
+POST   /webhooks/:name/test                       x     x
+GET    /webhooks/:name/deliveries                 x     x        x        x        x         x
+POST   /webhooks/:name/replay                     x     x
+POST   /streams                                   x     x
+GET    /streams                                   x     x        x        x        x         x
+GET    /streams/:name                             x     x        x        x        x         x
+DELETE /streams/:name                             x     x
+POST   /streams/:name/token                       x     x
+POST   /streams/:name/verify                      x     x
+POST   /streams/:name/resume                      x     x
+GET    /streams/:name/deliveries                  x     x        x        x        x         x
+POST   /streams/:name/replay                      x     x
 POST   /apply                                     x      x
 `;
 

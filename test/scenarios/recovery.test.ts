@@ -5,6 +5,11 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, expect, test } from '@jest/globals';
+import { openForWriting } from '../../adapters/stores/sqlite/connection.ts';
+import { Writer } from '../../adapters/stores/sqlite/writer.ts';
+import type { Grant } from '../../src/domain/model.ts';
+import { type Caller, record } from '../../src/services/core.ts';
+import * as make from '../conformance/ledger-rows.ts';
 import {
   type Answer,
   type Broker,
@@ -38,6 +43,27 @@ const start = async (dataDir: string, options: BrokerOptions = {}): Promise<Brok
   };
   open.push({ close });
   return { ...broker, close };
+};
+
+/** Writes grants whose time is over into a ledger that nobody has open, each with its account at the upstream. */
+const overdue = (databasePath: string, count: number): void => {
+  const db = openForWriting(databasePath);
+  db.pragma('synchronous = OFF');
+  const writer = new Writer(db);
+  const connection = db.prepare("SELECT id FROM connections WHERE name = 'made'").pluck().get();
+  const at = Date.now() - 7_200_000;
+  const row = (): Grant =>
+    make.grant({
+      ...{ provider: 'test-account', connection_id: String(connection), status: 'active', upstream: 'live' },
+      ...{ issued_at: at, expires_at: at + 3_600_000, max_expires_at: at + 3_600_000, handle: { account: 'gone' } },
+    });
+  const caller: Caller = { actor: { kind: 'system', name: 'test' }, requestId: 'req_test' };
+  for (let done = 0; done < count; done += 1_000) {
+    const writes = Array.from({ length: 1_000 }, () => ({ write: 'insert', table: 'grants', row: row() }) as const);
+    const clock = { now: () => Date.now() };
+    writer.apply([{ writes, audit: [record({ clock }, caller, { type: 'test.written' })] }]);
+  }
+  db.close();
 };
 
 const addConnection = async (broker: Broker, name: string, at: Upstream = upstream): Promise<void> => {
@@ -158,7 +184,7 @@ test('what the upstream refuses to the last try is unrevocable, where everybody 
   );
   const [entry] = await auditOf(broker, `grant=${ids[0]}&type=grant.unrevocable`);
   expect(entry?.['data']).toMatchObject({
-    failure: 'the provider failed, 5 times',
+    failure: 'the test upstream answered 500, 5 times',
     handle: { account: `wdr_${ids[0]}` },
     revocation: id,
   });
@@ -295,32 +321,33 @@ test('a revocation works while Warder is sealed, and cleans up upstream when it 
   expect(await upstream.accounts()).toEqual([]);
 });
 
-test('a thousand overdue at the start: ready at once, and drained a few at a time', async () => {
+test('ten thousand overdue at the start: ready at once, and drained a few at a time', async () => {
   const dataDir = temporaryDir();
   const first = await start(dataDir);
   const ask = await setUp(first);
-  await issueMany(1_000, () => ask('made', { ttl_seconds: 3 }));
+  await issueMany(200, () => ask('made', { ttl_seconds: 3 }));
   const keep = await ask('made', { ttl_seconds: 600 });
   await first.close();
-  // On a slow machine some are drained while the rest is issued.
-  expect((await upstream.accounts()).length).toBeGreaterThan(100);
+  overdue(join(dataDir, 'warder.db'), 10_000);
   await pause(3_200);
   await upstream.behave('delete', { kind: 'slow', ms: 5 });
-  const peak = (await upstream.stats()).atOnce.delete;
-  expect(peak).toBeLessThanOrEqual(8);
 
   const began = performance.now();
   const second = await start(dataDir);
+  expect((await second.fetch('/readyz')).status).toBe(200);
   const startedMs = performance.now() - began;
   // While the drain is at it, agents are served.
   const token = await second.agentToken(await second.agent('newcomer'));
   expect((await second.json('GET', '/v1/connections', token)).status).toBe(200);
-  const servedMs = performance.now() - began;
-  expect((await upstream.accounts()).length).toBeGreaterThan(100);
-  expect({ startedMs: startedMs < 2_000, servedMs: servedMs < 3_000 }).toEqual({ startedMs: true, servedMs: true });
-  await accountsLeft(1, 25_000);
-  expect((await upstream.accounts())[0]?.name).toBe(`wdr_${(keep.body['grant'] as { id: string }).id}`);
+  const drained = async (): Promise<number> => (await upstream.stats()).calls.delete;
+  expect(await drained()).toBeLessThan(5_000);
+  // Generous: it is a few hundred milliseconds on a quiet machine, and does not grow with what is overdue.
+  expect(startedMs).toBeLessThan(10_000);
+  await eventually('a good part is drained', drained, (count) => count > 1_500, 30_000);
   expect((await upstream.stats()).atOnce.delete).toBeLessThanOrEqual(8);
-  const expired = await second.admin('GET', '/grants?status=expired&limit=1');
-  expect((expired.body['items'] as { upstream: string }[])[0]?.upstream).toBe('gone');
-}, 60_000);
+  // What is left when it stops is found again, and what was kept is untouched.
+  await second.close();
+  expect((await upstream.accounts()).map(({ name }) => name)).toContain(
+    `wdr_${(keep.body['grant'] as { id: string }).id}`,
+  );
+}, 90_000);

@@ -10,7 +10,7 @@ import type { CheckPoint } from '../../src/domain/liveness.ts';
 import type { Provider } from '../../src/ports/provider.ts';
 import { grantTypes, startIssuer, tokenType, trust } from '../protocol/issuers.ts';
 import { must } from '../protocol/support.ts';
-import { type Answer, startBroker } from '../support/broker.ts';
+import { type Answer, type BrokerOptions, startBroker } from '../support/broker.ts';
 import { startUpstream, upstreamProviders } from '../support/upstream-provider.ts';
 
 type SelectorField = (typeof selectorFields)[number];
@@ -55,6 +55,8 @@ const renamed = (provider: Provider, type: string): Provider => ({ ...provider, 
 const account = upstreamProviders[0] as Provider;
 /** The providers of the bystander: the same ones under other names. */
 const otherProviders = [renamed(apiKeyProvider, 'other-api-key'), renamed(account, 'other-account')];
+/** What a broker of a scene has beside the registry's. */
+export const sceneProviders: readonly Provider[] = [...upstreamProviders, ...otherProviders];
 
 export const grantIn = (answer: Answer): { id: string; status: string; expires_at: string } => {
   if (answer.status !== 201) throw new Error(`no grant: ${answer.status} ${answer.text}`);
@@ -80,9 +82,9 @@ const startTarget = async (): Promise<{ url: string; server: Server }> => {
 };
 
 /** Opens a broker with its upstreams; `close` ends them all. */
-export const openScene = async () => {
+export const openScene = async (options: Pick<BrokerOptions, 'dataDir'> = {}) => {
   const [upstream, target] = await Promise.all([startUpstream(), startTarget()]);
-  const broker = await startBroker({ extraProviders: [...upstreamProviders, ...otherProviders] });
+  const broker = await startBroker({ ...options, extraProviders: sceneProviders });
   const issuer = await startIssuer();
   await trust(broker, 'corp', issuer, { uses: ['subject', 'workload'] });
   const strangers = { name: 'strangers', issuer: 'https://strangers.example', uses: ['subject'] };

@@ -15,8 +15,13 @@ const nothing: LedgerSnapshot = {
   authorizations: [],
   trusted_issuers: [],
   fences: [],
+  freezes: [],
   key_encryption_keys: [],
   signing_keys: [],
+  rotation_policies: [],
+  rotations: [],
+  webhooks: [],
+  signal_streams: [],
 };
 const entry = { type: 'test', at: 0, agent_id: null, connection_id: null, grant_id: null, body: '{}' };
 

@@ -111,8 +111,7 @@ describe('a subject, whom a grant acts for', () => {
     };
   };
 
-  const take = (selector: Selector) =>
-    revoke(core, { selector, reason: 'a test', suspend: false, dryRun: false }, caller);
+  const take = (selector: Selector) => revoke(core, { selector, reason: 'a test', suspend: false }, caller);
 
   test.each(Object.entries(ways))('is what a revocation finds at the check point %s', async (_point, prepare) => {
     const [his, hers, nobodys] = [await prepare(subject), await prepare('ann@example.com'), await prepare(undefined)];

@@ -7,9 +7,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../../src/config.ts';
+import type { RetrySchedule } from '../../src/domain/delivery.ts';
 import type { Provider } from '../../src/ports/provider.ts';
 import type { RewrapPace } from '../../src/services/keys/rotate-keys.ts';
-import type { DrainPatience } from '../../src/services/revocation/drain-upstream.ts';
+import type { DrainPatience } from '../../src/services/revocation/drain-patience.ts';
+import { type RotationPace, rotationPace } from '../../src/services/rotation/pace.ts';
 import { type Running, startWarder } from '../../src/warder.ts';
 
 export interface BrokerOptions {
@@ -20,6 +22,9 @@ export interface BrokerOptions {
   /** Unless told otherwise the drain hurries: five tries within a second. */
   drainPatience?: DrainPatience;
   rewrapPace?: RewrapPace;
+  retrySchedule?: RetrySchedule;
+  /** Unless told otherwise rotations hurry, too. */
+  rotationPace?: RotationPace;
   onFatal?(error: Error): void;
   /** Less than the configuration takes, so that a test sees keys come of age. */
   keyMaxAgeSeconds?: number;
@@ -173,6 +178,15 @@ export const hurriedDrain: DrainPatience = {
   secondLookMs: 500,
 };
 
+/** Five tries of a step within half a second, and another attempt soon. */
+export const hurriedRotation: RotationPace = {
+  ...rotationPace,
+  firstPauseMs: 20,
+  longestPauseMs: 200,
+  firstAttemptPauseMs: 50,
+  longestAttemptPauseMs: 500,
+};
+
 /** The admin token of brokers that were restarted over the same data: it is shown only once. */
 const adminTokens = new Map<string, string>();
 
@@ -197,6 +211,8 @@ export const startBroker = async (options: BrokerOptions = {}): Promise<Broker> 
     extraProviders: options.extraProviders ?? [],
     drainPatience: options.drainPatience ?? hurriedDrain,
     ...(options.rewrapPace ? { rewrapPace: options.rewrapPace } : {}),
+    ...(options.retrySchedule ? { retrySchedule: options.retrySchedule } : {}),
+    rotationPace: options.rotationPace ?? hurriedRotation,
     logDestination: { write: (line) => lines.push(line) },
   });
   if (running.bootstrapToken !== undefined) adminTokens.set(dataDir, running.bootstrapToken);

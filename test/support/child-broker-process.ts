@@ -5,14 +5,16 @@
 import { readFileSync, writeSync } from 'node:fs';
 import { readConfig } from '../../src/config.ts';
 import { startWarder } from '../../src/warder.ts';
-import { hurriedDrain } from './broker.ts';
+import { hurriedDrain, hurriedRotation } from './broker.ts';
+import { keyedProvider } from './keyed-provider.ts';
 import { upstreamProviders } from './upstream-provider.ts';
 
 const read = readConfig({ env: process.env, readFile: (path) => readFileSync(path, 'utf8') });
 if (!read.ok) throw new Error(read.problems.join('\n'));
 const running = await startWarder(read.config, read.secrets, {
-  extraProviders: upstreamProviders,
+  extraProviders: [...upstreamProviders, keyedProvider],
   drainPatience: hurriedDrain,
+  rotationPace: hurriedRotation,
   onFatal: (error) => {
     writeSync(2, `fatal: ${error.message}\n`);
     process.exit(1);

@@ -15,6 +15,7 @@ import {
 } from '../../src/ports/provider.ts';
 import { type Child, runScript } from '../faults/child-process.ts';
 import { eventually } from './eventually.ts';
+import type { UpstreamKey } from './upstream-keys.ts';
 import type { Account, Behaviour, UpstreamOperation, UpstreamStats } from './upstream-service.ts';
 
 export interface Upstream {
@@ -26,6 +27,8 @@ export interface Upstream {
   held(count: number): Promise<void>;
   accounts(): Promise<Account[]>;
   stats(): Promise<UpstreamStats>;
+  /** The keys it accepts; with one given, that one from now on, too. */
+  keys(add?: UpstreamKey): Promise<UpstreamKey[]>;
   /** @returns the upstream's status: 200 works, 401 no such account, 403 not this scope */
   use(credential: unknown, scope: string): Promise<number>;
   /** Forgets everything but the refresh token. */
@@ -47,6 +50,7 @@ export const startUpstream = async (port = 0): Promise<Upstream> => {
     },
     accounts: async () => (await (await control('accounts')).json()) as Account[],
     stats: async () => (await (await control('stats')).json()) as UpstreamStats,
+    keys: async (add) => (await (await control('keys', add)).json()) as UpstreamKey[],
     use: async (credential, scope) => {
       const { username, password } = accountOf(credential);
       const body = JSON.stringify({ password, scope });
@@ -68,8 +72,8 @@ const accountOf = (credential: unknown): { username: string; password: string } 
   return { username, password };
 };
 
-const call = async (
-  context: ProviderContext,
+export const callUpstream = async (
+  context: Pick<ProviderContext, 'signal'>,
   url: unknown,
   operation: UpstreamOperation | 'reserve',
   target: string,
@@ -98,7 +102,8 @@ const call = async (
   }
 };
 
-const done = ({ status }: { status: number }, ...fine: number[]): void => {
+/** @throws ProviderFailure `refused` for any status but these */
+export const doneWith = ({ status }: { status: number }, ...fine: number[]): void => {
   if (!fine.includes(status)) throw new ProviderFailure('refused', `the test upstream answered ${status}`);
 };
 
@@ -118,8 +123,8 @@ const inTurn = async <T>(key: string, work: () => Promise<T>): Promise<T> => {
 const redeem = async (context: ProviderContext, url: unknown): Promise<void> => {
   const secret = await context.secret();
   if (!secret) throw new ProviderFailure('refused', 'there is no refresh token');
-  const answer = await call(context, url, 'redeem', 'token', { refresh: secret.fields['refresh']?.reveal() });
-  done(answer, 200);
+  const answer = await callUpstream(context, url, 'redeem', 'token', { refresh: secret.fields['refresh']?.reveal() });
+  doneWith(answer, 200);
   const kept = await context.replaceSecret(secret.version, { refresh: String(answer.body['refresh']) });
   if (kept === undefined) throw new ProviderFailure('refused', 'the refresh token was replaced meanwhile');
 };
@@ -131,13 +136,13 @@ const mint = async (variant: Variant, request: MintRequest, handle: Handle | nul
   if (variant === 'test-rotating') await inTurn(request.connection.id, () => redeem(context, url));
   let target = name;
   if (variant === 'test-lease') {
-    const reserved = await call(context, url, 'reserve', name, {});
-    done(reserved, 201);
+    const reserved = await callUpstream(context, url, 'reserve', name, {});
+    doneWith(reserved, 201);
     target = String(reserved.body['lease']);
     await context.journal({ account: name, lease: target });
   }
-  const made = await call(context, url, 'create', target, wanted);
-  done(made, 201);
+  const made = await callUpstream(context, url, 'create', target, wanted);
+  doneWith(made, 201);
   const { password } = made.body as { password?: unknown };
   if (typeof password !== 'string') throw new ProviderFailure('unavailable', 'the test upstream answered nonsense');
   const bearer = credential === 'bearer';
@@ -170,9 +175,12 @@ const provider = (variant: Variant): Provider => ({
   }),
   mint: (request, plan, context) => mint(variant, request, plan.handle, context),
   revoke: async ({ handle }, connection, context) =>
-    done(await call(context, connection.settings['url'], 'delete', targetOf(handle), {}), 204, 404),
+    doneWith(await callUpstream(context, connection.settings['url'], 'delete', targetOf(handle), {}), 204, 404),
   renew: async ({ handle }, connection, expiresAt, context) =>
-    done(await call(context, connection.settings['url'], 'renew', targetOf(handle), { expires_at: expiresAt }), 200),
+    doneWith(
+      await callUpstream(context, connection.settings['url'], 'renew', targetOf(handle), { expires_at: expiresAt }),
+      200,
+    ),
 });
 
 /** All three: what a broker of the tests brings beside the registry's. */

@@ -8,8 +8,10 @@
 import { randomBytes } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { type UpstreamKey, UpstreamKeys } from './upstream-keys.ts';
 
-export type UpstreamOperation = 'create' | 'delete' | 'renew' | 'use' | 'redeem';
+const operations = ['create', 'delete', 'renew', 'use', 'redeem', 'key-create', 'key-test', 'key-delete'] as const;
+export type UpstreamOperation = (typeof operations)[number];
 
 export type Behaviour =
   | { kind: 'ok' }
@@ -46,13 +48,13 @@ export interface UpstreamStats {
   reused: number;
 }
 
-const operations = ['create', 'delete', 'renew', 'use', 'redeem'] as const satisfies UpstreamOperation[];
 const each = <T>(value: () => T): Record<UpstreamOperation, T> =>
   Object.fromEntries(operations.map((operation) => [operation, value()])) as Record<UpstreamOperation, T>;
 
 const accounts = new Map<string, Account>();
 const reserved = new Map<string, string>();
 const redeemed = new Set<string>();
+const keys = new UpstreamKeys();
 let refresh = 'refresh-0';
 let behaviours = each<Behaviour>(() => ({ kind: 'ok' }));
 let stats: UpstreamStats = { calls: each(() => 0), atOnce: each(() => 0), held: 0, reused: 0 };
@@ -79,6 +81,8 @@ const create = (name: string, lease: string | null, input: Input): Reply => {
 
 /** What an operation does; called once, when its behaviour lets it. */
 const perform = (operation: UpstreamOperation, target: string, input: Input): Reply => {
+  // Of whoever says who he is, the upstream wants to know it.
+  if (input['as'] !== undefined && !keys.accepts(input['as'])) return { status: 401 };
   const byLease = [...accounts.values()].find((account) => account.lease === target);
   switch (operation) {
     case 'create': {
@@ -114,6 +118,14 @@ const perform = (operation: UpstreamOperation, target: string, input: Input): Re
       refresh = `refresh-${redeemed.size}-${randomBytes(6).toString('base64url')}`;
       return { status: 200, body: { refresh } };
     }
+    case 'key-create': {
+      const key = keys.create(target);
+      return key ? { status: 201, body: key } : { status: 409, body: { error: 'there is one, or there are too many' } };
+    }
+    case 'key-test':
+      return { status: 200, body: {} };
+    case 'key-delete':
+      return { status: keys.delete(target) ? 204 : 404 };
   }
 };
 
@@ -169,6 +181,10 @@ const readJson = async (req: IncomingMessage): Promise<Input> => {
 const control = async (req: IncomingMessage, res: ServerResponse, path: string): Promise<void> => {
   const input = await readJson(req);
   if (path === '/control/accounts') return send(res, { status: 200, body: [...accounts.values()] });
+  if (path === '/control/keys') {
+    if (input['id'] !== undefined) keys.put(input as unknown as UpstreamKey);
+    return send(res, { status: 200, body: keys.all });
+  }
   if (path === '/control/stats') return send(res, { status: 200, body: stats });
   if (path === '/control/behaviour') Object.assign(behaviours, input);
   if (path === '/control/release') for (const release of held.splice(0)) release();

@@ -21,7 +21,7 @@ export const loadSts = () => import('@aws-sdk/client-sts');
 export const loadIam = () => import('@aws-sdk/client-iam');
 
 /** With the SDK's pauses they fit into the ten seconds that an agent waits. */
-const maxAttempts = 3;
+const usualAttempts = 3;
 const attemptMs = 4_000;
 const connectMs = 2_000;
 
@@ -34,7 +34,7 @@ const ambientKeys = async (region: string) => {
   return known.config.credentials;
 };
 
-const common = async (settings: AwsSettings, network: Network, keys: AwsKeys | undefined) => {
+const common = async (settings: AwsSettings, network: Network, keys: AwsKeys | undefined, maxAttempts: number) => {
   const agents = network.agents({ allowPrivateNetwork: settings.allow_private_network });
   return {
     credentials: keys ?? (await ambientKeys(settings.region)),
@@ -60,7 +60,7 @@ export const openSts = async (
 ): Promise<STSClient> => {
   const sdk = await loadSts();
   return new sdk.STSClient({
-    ...(await common(settings, network, keys)),
+    ...(await common(settings, network, keys, usualAttempts)),
     region: settings.region,
     endpoint: addressesOf(settings).sts,
   });
@@ -70,10 +70,15 @@ export const openIam = async (
   settings: AwsSettings,
   network: Network,
   keys: AwsKeys | undefined,
+  maxAttempts = usualAttempts,
 ): Promise<IAMClient> => {
   const sdk = await loadIam();
   const { iam, iamRegion } = addressesOf(settings);
-  return new sdk.IAMClient({ ...(await common(settings, network, keys)), region: iamRegion, endpoint: iam });
+  return new sdk.IAMClient({
+    ...(await common(settings, network, keys, maxAttempts)),
+    region: iamRegion,
+    endpoint: iam,
+  });
 };
 
 /** @returns the connection's access key, or undefined for `ambient`. @throws ProviderFailure when it has none */

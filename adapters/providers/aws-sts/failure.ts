@@ -58,3 +58,9 @@ export const failureOf = (error: unknown, signal: AbortSignal): ProviderFailure 
   if (isNo) return new ProviderFailure('refused', 'AWS refused the request', { cause });
   return new ProviderFailure('unavailable', 'AWS cannot be reached, or does not work', { cause });
 };
+
+/** AWS said no, or was not spoken to, at the first try: nothing was made. After a retry the first may have been heard. */
+export const isClearNo = (error: unknown): boolean => {
+  const { name, status = 0, attempts } = errorOf(error);
+  return attempts === 1 && (name === 'AddressRefused' || (status >= 400 && status < 500));
+};

@@ -53,13 +53,13 @@ const postForm = (fetch: Fetch, url: string, fields: Record<string, string>, sig
     signal,
   );
 
-/** RFC 7523 section 2.1, with the key of a service account. */
-const keyToken = async (
+/** RFC 7523 section 2.1, with the key of a service account. @returns whatever Google answers */
+export const signIn = async (
   fetch: Fetch,
   settings: Settings,
   key: ServiceAccountKey,
   context: Context,
-): Promise<string> => {
+): Promise<JsonAnswer> => {
   const seconds = Math.floor(context.now() / 1000);
   const assertion = await new SignJWT({ scope: impersonationScope })
     .setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid: key.private_key_id })
@@ -70,10 +70,22 @@ const keyToken = async (
     .setExpirationTime(seconds + assertionSeconds.future)
     .sign(createPrivateKey(key.private_key));
   const fields = { grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer', assertion };
-  const answer = await postForm(fetch, settings.token_url, fields, context.signal);
+  return postForm(fetch, settings.token_url, fields, context.signal);
+};
+
+/** Whether a refusal may be for the time that Warder's assertion says, by the date of the answer. */
+export const clocksDiffer = (answer: JsonAnswer, now: number): boolean =>
+  Math.abs(Date.parse(answer.headers.get('date') ?? '') - now) > clockToleranceMs;
+
+const keyToken = async (
+  fetch: Fetch,
+  settings: Settings,
+  key: ServiceAccountKey,
+  context: Context,
+): Promise<string> => {
+  const answer = await signIn(fetch, settings, key, context);
   if (answer.status === 200) return read(oauthAnswer, answer).access_token;
-  const theirs = Date.parse(answer.headers.get('date') ?? '');
-  const clocks = Math.abs(theirs - context.now()) > clockToleranceMs ? ': the clocks of Warder and Google differ' : '';
+  const clocks = clocksDiffer(answer, context.now()) ? ': the clocks of Warder and Google differ' : '';
   throw failureOf(answer, { other: `Google did not accept the service account’s key${clocks}` });
 };
 
@@ -181,3 +193,31 @@ export const downscope = async (
   if (answer.status === 200) return read(oauthAnswer, answer).access_token;
   throw failureOf(answer, { other: 'Google does not accept this access boundary' });
 };
+
+/**
+ * A call of the IAM API about a service account: its keys.
+ * @param path below the account, `keys/…` or `keys:upload`
+ * @returns whatever Google answers
+ */
+export const callIam = (
+  fetch: Fetch,
+  settings: Settings,
+  token: string,
+  asked: { method: 'GET' | 'POST' | 'DELETE'; account: string; path: string; body?: object | undefined },
+  signal: AbortSignal,
+): Promise<JsonAnswer> =>
+  callJson(
+    fetch,
+    {
+      upstream,
+      method: asked.method,
+      url: `${withoutSlash(settings.iam_url)}/v1/projects/-/serviceAccounts/${asked.account}/${asked.path}`,
+      headers: {
+        authorization: `Bearer ${token}`,
+        accept: 'application/json',
+        ...(asked.body ? { 'content-type': 'application/json' } : {}),
+      },
+      ...(asked.body ? { body: JSON.stringify(asked.body) } : {}),
+    },
+    signal,
+  );

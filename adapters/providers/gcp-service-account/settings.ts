@@ -52,6 +52,7 @@ const urls = {
   token_url: 'https://oauth2.googleapis.com/token',
   iam_credentials_url: 'https://iamcredentials.googleapis.com',
   sts_url: 'https://sts.googleapis.com/v1/token',
+  iam_url: 'https://iam.googleapis.com',
 } as const;
 
 export const settings = z
@@ -72,6 +73,8 @@ export const settings = z
     token_url: upstreamUrl.default(urls.token_url),
     iam_credentials_url: upstreamUrl.default(urls.iam_credentials_url),
     sts_url: upstreamUrl.default(urls.sts_url),
+    /** Where keys are managed; used for rotation only. */
+    iam_url: upstreamUrl.default(urls.iam_url),
     allow_private_network: z.boolean().default(false),
     scopes: z
       .record(z.string().refine(isScopeName, scopeNameRule), scope)

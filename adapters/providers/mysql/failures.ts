@@ -1,6 +1,7 @@
 /** What went wrong at a MySQL or MariaDB, as agents and logs may hear of it: the number, never the server's words. */
 import { Refused } from '../../../src/domain/refusals.ts';
 import { ProviderFailure } from '../../../src/ports/provider.ts';
+import { LoginRefused } from '../database/connection-pools.ts';
 
 /** The number of an error the server sent; undefined for everything else. */
 export const serverError = (error: unknown): number | undefined => {
@@ -26,8 +27,24 @@ const unavailable = new Set([
 /** ER_ACCESS_DENIED_ERROR, ER_DBACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_ACCOUNT_HAS_BEEN_LOCKED. */
 const login = new Set([1044, 1045, 1698, 3118, 4151]);
 
-/** @throws ProviderFailure always; what Warder itself refused (a secret while it is sealed) as it is */
-export const failed = (error: unknown, signal: AbortSignal): never => {
+/**
+ * What the server said about a login: its password is wrong (ER_ACCESS_DENIED_ERROR, also for a host or a connection
+ * that the account is not for), or it is not let in whatever its password; undefined for everything else.
+ */
+export const loginVerdict = (error: unknown): 'wrong' | 'shut' | undefined => {
+  const number = serverError(error);
+  return number === 1045 ? 'wrong' : number === 3118 || number === 4151 ? 'shut' : undefined;
+};
+
+/**
+ * @param refusal what is said where the server refused the statement itself
+ * @throws ProviderFailure always; what Warder itself refused (a secret while it is sealed) as it is
+ */
+export const failed = (
+  error: unknown,
+  signal: AbortSignal,
+  refusal = 'the database refused what this scope needs',
+): never => {
   if (error instanceof ProviderFailure || error instanceof Refused) throw error;
   if (signal.aborted) throw new ProviderFailure('timeout', 'the database did not answer in time');
   const number = serverError(error);
@@ -36,8 +53,9 @@ export const failed = (error: unknown, signal: AbortSignal): never => {
   }
   const cause = new Error(`MySQL error ${number}`);
   if (unavailable.has(number)) throw new ProviderFailure('unavailable', 'the database is in trouble', { cause });
+  if (number === 1045) throw new LoginRefused('refused', 'the database refused Warder’s login', { cause });
   if (login.has(number)) throw new ProviderFailure('refused', 'the database refused Warder’s login', { cause });
-  throw new ProviderFailure('refused', 'the database refused what this scope needs', { cause });
+  throw new ProviderFailure('refused', refusal, { cause });
 };
 
 /** Of an error of the network or the library: which it was. It may carry the statement, and that a password. */

@@ -50,7 +50,7 @@ export const nativeHash = (password: string): string => {
  * process; its server replaces the password before it logs a statement
  * (https://dev.mysql.com/doc/refman/8.4/en/password-logging.html).
  */
-const identified = (password: string, { mariadb }: Dialect): string =>
+export const identified = (password: string, { mariadb }: Dialect): string =>
   mariadb
     ? `IDENTIFIED VIA mysql_native_password USING ${quoted(nativeHash(password))}`
     : `IDENTIFIED WITH caching_sha2_password BY ${quoted(password)}`;
@@ -111,10 +111,10 @@ const filled = (text: string, { user, host, password }: Account & { password?: s
 export const lock = (made: Account): string => `ALTER USER ${account(made)} ACCOUNT LOCK`;
 export const drop = (made: Account): string => `DROP USER IF EXISTS ${account(made)}`;
 
-/** Ids of the sessions of a user; the name is one grant's, so its host does not matter. */
-export const sessionsOf = ({ user }: Account, { mariadb }: Dialect): string =>
+/** Ids of the sessions of a user, whose name is nobody else's from another host; all but the one that asks, if so told. */
+export const sessionsOf = ({ user }: Account, { mariadb }: Dialect, butThis = false): string =>
   `SELECT ID FROM ${mariadb ? 'information_schema.PROCESSLIST' : 'performance_schema.processlist'} ` +
-  `WHERE USER = ${quoted(user)}`;
+  `WHERE USER = ${quoted(user)}${butThis ? ' AND ID <> CONNECTION_ID()' : ''}`;
 
 /** Held while a user is made: who finds none waits for it, and so for a process that is gone and a statement that runs. */
 const lockName = ({ user }: Account): string =>

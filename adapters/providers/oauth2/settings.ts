@@ -3,6 +3,7 @@ import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { isScopeName, scopeNameRule } from '../../../src/domain/names.ts';
 import { MIN_SECRET_BYTES } from '../../../src/domain/secret-mask.ts';
+import { present, rotationFields } from '../../rotation/subject.ts';
 import { parsedOnce } from '../shared/checking.ts';
 import { addressProblems, inject, isTrimmed, rules, timeouts, visibleAscii } from '../shared/gateway-settings.ts';
 
@@ -194,8 +195,10 @@ const text = z
 export const secret = z
   .union(
     [
-      z.strictObject({ client_secret: text }),
-      z.strictObject({ value: text }).transform(({ value }) => ({ client_secret: value })),
+      z.strictObject({ client_secret: text, ...rotationFields }),
+      z
+        .strictObject({ value: text, ...rotationFields })
+        .transform(({ value, ...more }) => ({ client_secret: value, ...more })),
       z.strictObject({
         private_key: z
           .string()
@@ -211,6 +214,7 @@ export const secret = z
     { error: 'one of {client_secret} or {private_key, key_id}' },
   )
   .transform((given): Record<string, string> | undefined => {
-    if (given === undefined || 'client_secret' in given) return given;
+    if (given === undefined) return given;
+    if ('client_secret' in given) return present(given);
     return { private_key: given.private_key, ...(given.key_id === undefined ? {} : { key_id: given.key_id }) };
   });

@@ -8,8 +8,11 @@ import type { Network } from '../../network.ts';
 import type { Login } from '../database/connection-pools.ts';
 import { tlsOf } from '../database/settings.ts';
 import { guardParser, whileOpen } from '../database/sockets.ts';
+import { Powerless, sqlState } from './failures.ts';
 import { wholeMessages } from './messages.ts';
+import { iterationsOf, usualIterations } from './scram.ts';
 import type { PostgresSettings } from './settings.ts';
+import { named } from './statements.ts';
 
 export interface Session {
   /** Set when the connection is over, whoever ended it. */
@@ -18,6 +21,8 @@ export interface Session {
   spent: boolean;
   /** The major version: 18. */
   version: number;
+  /** Of the verifiers of passwords, as the server would make them for this login. */
+  iterations: number;
   /**
    * Runs statements as one simple query: one round trip, one transaction (unless they say otherwise).
    * @returns the rows of each statement, as text
@@ -75,17 +80,36 @@ const alreadyConnected = (socket: Socket): Socket =>
 
 const textual = { getTypeParser: () => (text: string | Buffer) => text.toString() };
 
-/**
- * @param database another than the connection's own
- * @throws what the network, TLS or the server say
- */
+export interface SessionOptions {
+  /** Another than the connection's own. */
+  database?: string;
+  /** The role to become; as the settings say unless given, undefined for none. */
+  actAs?: string | undefined;
+  /** What others see it is called. */
+  name?: string;
+}
+
+/** @throws Powerless when this login may not be that role, or there is none */
+export const actAs = async (session: Session, role: string): Promise<void> => {
+  try {
+    await session.run(`SET ROLE ${named(role)}`);
+  } catch (error) {
+    // insufficient_privilege, and invalid_parameter_value: no such role
+    if (!['42501', '22023'].includes(sqlState(error) ?? '')) throw error;
+    throw new Powerless('refused', 'Warder’s login may not act as the role of act_as');
+  }
+};
+
+/** @throws what the network, TLS or the server say, and Powerless */
 export const openSession = async (
   network: Network,
   settings: PostgresSettings,
   login: Login,
   signal: AbortSignal,
-  database = settings.database,
+  options: SessionOptions = {},
 ): Promise<Session> => {
+  const { database = settings.database, name = 'warder' } = options;
+  const role = 'actAs' in options ? options.actAs : settings.act_as;
   const { host, port, allow_private_network } = settings;
   const socket = await network.connect({ host, port, allowPrivateNetwork: allow_private_network }, signal);
   const stop = (): void => void socket.destroy();
@@ -103,7 +127,7 @@ export const openSession = async (
       password: login.password,
       // All of it is said here: what is left out, pg looks for in the environment.
       ssl: false,
-      application_name: 'warder',
+      application_name: name,
       options: sessionOptions,
       client_encoding: 'UTF8',
       stream: () => alreadyConnected(stream),
@@ -112,6 +136,7 @@ export const openSession = async (
       broken: false,
       spent: false,
       version: 0,
+      iterations: usualIterations,
       run: async (text) => {
         let answered: unknown;
         try {
@@ -142,8 +167,12 @@ export const openSession = async (
       client.connection.prependListener('authenticationCleartextPassword', () => socket.destroy());
     }
     await whileOpen(stream, client.connect());
-    const [[[version] = []] = []] = await session.run("SELECT current_setting('server_version_num')");
+    const [[[version, iterations] = []] = []] = await session.run(
+      "SELECT current_setting('server_version_num'), current_setting('scram_iterations', true)",
+    );
     session.version = Math.floor(Number(version) / 10_000);
+    session.iterations = iterationsOf(iterations);
+    if (role !== undefined) await actAs(session, role);
     return session;
   } catch (error) {
     socket.destroy();

@@ -6,7 +6,7 @@ import { accountPrefix, databaseAddress, judgeDatabaseAddress, noNul, statements
 /** Longer ones are cut by the server (NAMEDATALEN), and may then name something else. */
 const maxNameBytes = 63;
 
-const sqlName = z
+export const sqlName = z
   .string()
   .min(1)
   .refine(noNul, 'no NUL')
@@ -58,6 +58,11 @@ export const postgresSettings = z
     role_prefix: accountPrefix(31).refine((prefix) => !prefix.startsWith('pg_'), 'pg_ belongs to the server'),
     /** Sessions a role may have open at once. */
     connection_limit: z.int().min(1).max(10_000).default(10),
+    /**
+     * The role that Warder becomes after it has logged in (SET ROLE), so that what one of its logins made another one can
+     * end. Without it Warder acts as the role it logs in as.
+     */
+    act_as: sqlName.optional(),
     /** Who gets what a role made and left behind; without it that is dropped. */
     reassign_owned_to: sqlName.optional(),
   })

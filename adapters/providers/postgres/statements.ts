@@ -119,14 +119,30 @@ const shutOutParts = (role: string, grantId: string): string[] => {
       `AND description = ${quoted(roleMark(grantId))}`,
     `ALTER ROLE ${named(role)} NOLOGIN`,
     'COMMIT',
-    // What the view pg_stat_activity is made from, without what it is joined with.
-    `SELECT 1 / (count(*) = 0)::int FROM (SELECT pg_terminate_backend(pid, 2000) AS ended ` +
-      `FROM pg_stat_get_activity(NULL) WHERE usesysid = ${oid}) s WHERE NOT ended`,
+    // Asks each session only whose it is: a row of pg_stat_activity costs the server ten times as much.
+    `SELECT 1 / COALESCE(bool_and(pg_terminate_backend(pg_stat_get_backend_pid(b), 2000)), true)::int ` +
+      `FROM pg_stat_get_backend_idset() b WHERE pg_stat_get_backend_userid(b) = ${oid}`,
   ];
 };
 export const shutOut = (role: string, grantId: string): string => batch(shutOutParts(role, grantId));
 /** The whole end of a role that owns nothing and holds no rights of its own: in one round trip. */
 export const end = (role: string, grantId: string): string => batch([...shutOutParts(role, grantId), dropRole(role)]);
+
+/**
+ * Ends the other sessions of a role, the session's own role unless told, waiting for each for two seconds; a division
+ * fails while one is left. One that ends by itself meanwhile was not ended here: so what is left is counted.
+ * @param which of them, as SQL about a row of pg_stat_activity
+ */
+export const endSessions = (which: string, role?: string): string => {
+  const sessions =
+    `pg_stat_get_activity(NULL) WHERE pid <> pg_backend_pid() AND (${which}) AND usesysid = ` +
+    `(SELECT oid FROM pg_roles WHERE rolname = ${role === undefined ? 'session_user' : quoted(role)})`;
+  return batch([
+    `SELECT pg_terminate_backend(pid, 2000) FROM ${sessions}`,
+    'SELECT pg_stat_clear_snapshot()',
+    `SELECT 1 / (count(*) = 0)::int FROM ${sessions}`,
+  ]);
+};
 
 /** Revokes what was granted to a role in this database, and passes on or drops what it made there. */
 export const disown = (role: string, reassignTo: string | undefined): string =>

@@ -22,7 +22,8 @@ const template = z
   .refine(isTrimmed, 'no blanks before or behind it')
   .refine((text) => text.split('{secret}').length === 2, 'must contain {secret} exactly once');
 
-const injection = z.union(
+/** How a secret is put into a request, without a default. */
+export const injection = z.union(
   [
     z.strictObject({
       header: z
@@ -113,7 +114,8 @@ export interface GatewaySettings {
   timeouts_ms: z.infer<typeof timeouts>;
 }
 
-const injected = (how: GatewaySettings['inject'], secret: string): GatewayTarget['inject'] => {
+/** Where in a request a secret goes, and as what. */
+export const injected = (how: GatewaySettings['inject'], secret: string): GatewayTarget['inject'] => {
   if ('query' in how) return { in: 'query', name: how.query, value: secret };
   if ('basic' in how) {
     const pair = Buffer.from(`${how.basic.username}:${secret}`).toString('base64');

@@ -8,11 +8,13 @@ import { AddressRefused } from '../../network.ts';
 export interface JsonCall {
   /** As people know it, for the failure: `GitHub`. */
   upstream: string;
-  method: 'GET' | 'POST' | 'DELETE';
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   url: string;
   headers: Record<string, string>;
   /** Sent as it is; the caller names its type in `headers`. */
   body?: string;
+  /** What is longer counts as no JSON; {@link mostAnswerBytes} unless told. */
+  maxAnswerBytes?: number;
 }
 
 export interface JsonAnswer {
@@ -23,14 +25,14 @@ export interface JsonAnswer {
 }
 
 /** Answers of token endpoints are a few kilobytes; the list of five hundred repositories of a token is about three megabytes. */
-const maxAnswerBytes = 8 * 1024 * 1024;
+const mostAnswerBytes = 8 * 1024 * 1024;
 
-const readAll = async (response: Response): Promise<string | undefined> => {
+const readAll = async (response: Response, maxBytes: number): Promise<string | undefined> => {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
     bytes += chunk.byteLength;
-    if (bytes > maxAnswerBytes) return undefined;
+    if (bytes > maxBytes) return undefined;
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
@@ -66,12 +68,16 @@ const harmless = (error: unknown): Error => {
  */
 export const callJson = async (
   fetch: typeof globalThis.fetch,
-  { upstream, url, ...init }: JsonCall,
+  { upstream, url, maxAnswerBytes = mostAnswerBytes, ...init }: JsonCall,
   signal: AbortSignal,
 ): Promise<JsonAnswer> => {
   try {
     const response = await fetch(url, { ...init, redirect: 'manual', signal });
-    return { status: response.status, headers: response.headers, body: parsed(await readAll(response)) };
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: parsed(await readAll(response, maxAnswerBytes)),
+    };
   } catch (error) {
     const cause = harmless(error);
     if (signal.aborted) throw new ProviderFailure('timeout', `${upstream} did not answer in time`, { cause });

@@ -2,9 +2,6 @@
 import type Database from 'better-sqlite3';
 import { type CompiledQuery, sql } from 'kysely';
 import { longestGrantSeconds } from '../../../src/domain/decide.ts';
-import { FenceIndex } from '../../../src/domain/fences.ts';
-import { idEntropyBytes, makeId } from '../../../src/domain/ids.ts';
-import { grantFacts } from '../../../src/domain/liveness.ts';
 import {
   consistencyProof,
   type Hash,
@@ -12,11 +9,9 @@ import {
   inclusionProof,
   rootFromReader,
 } from '../../../src/domain/merkle.ts';
-import type * as model from '../../../src/domain/model.ts';
 import { endsByField } from '../../../src/domain/stored-handle.ts';
 import {
   type AuditFilter,
-  type GrantCount,
   type GrantFilter,
   type LedgerReader,
   type LedgerSnapshot,
@@ -27,6 +22,12 @@ import {
   type TableName,
   type Tables,
 } from '../../../src/ports/ledger.ts';
+import { alertReader } from './readers/alerts.ts';
+import { incidentReader } from './readers/incidents.ts';
+import { liveGrantReader } from './readers/live-grants.ts';
+import { revocationReader } from './readers/revocations.ts';
+import { openRotations, rotationReader } from './readers/rotation.ts';
+import { disorderMs, firstGrantId, isLeftUpstream } from './readers/spans.ts';
 import { fromSql, kekOf, mayBeOpened, type SqlValue } from './rows.ts';
 import { compiler } from './statements.ts';
 
@@ -35,26 +36,11 @@ export type DirectReader = {
   [M in keyof LedgerReader]: (...args: Parameters<LedgerReader[M]>) => Awaited<ReturnType<LedgerReader[M]>>;
 };
 
-/** Entries get their time before the ledger orders them: neighbours may be swapped by this much, never more. */
-const disorderMs = 60_000;
-
-/** @returns whether all that `narrow` matches is matched by `wide` too, as far as their fields tell */
-const covers = (wide: model.Selector, narrow: model.Selector): boolean => {
-  const named = Object.entries(wide);
-  return (
-    wide.everything === true ||
-    (named.length > 0 && named.every(([field, value]) => narrow[field as keyof model.Selector] === value))
-  );
-};
-
 /** Types that are most of the log: what is not one of these has an index (migrations/sqlite, `audit_by_type`). */
 const everydayTypes = ['grant.issued', 'gateway.call', 'gateway.completed'];
 const isRareType = sql<boolean>`type not in (${sql.join(everydayTypes.map((type) => sql.lit(type)))})`;
-
-const noRandom = new Uint8Array(idEntropyBytes);
-const latestIdMs = 2 ** 48 - 1;
-/** @returns the least id of a grant made at `ms`: ids begin with the time, so a span of time is a range of ids */
-const firstGrantId = (ms: number): string => makeId('grt', Math.min(Math.max(0, ms), latestIdMs), noRandom);
+/** The same for a statement that is written by hand. */
+const rareTypeCondition = `type NOT IN (${everydayTypes.map((type) => `'${type}'`).join(', ')})`;
 
 const endsByPath = `$."${endsByField}"`;
 
@@ -86,21 +72,6 @@ export const makeReader = (db: Database.Database): DirectReader => {
             .all(level, start, end);
     return found as Hash[];
   };
-  /** Fences that may have killed something still unexpired: older ones outlived everything they met. */
-  const olderFences = (now: number, beforeFence: number | null): model.Fence[] =>
-    all(
-      'fences',
-      compiler
-        .selectFrom('fences')
-        .selectAll()
-        .where('created_at', '>', now - longestGrantSeconds * 1000 - disorderMs)
-        .where('seq', '<', beforeFence ?? Number.MAX_SAFE_INTEGER)
-        .orderBy('seq')
-        .compile(),
-    );
-  /** For fences on an owner: they reach the agents that owner has now, as every check point says (liveness.ts). */
-  const agentsById = (): Map<string, model.Agent> =>
-    new Map(all('agents', compiler.selectFrom('agents').selectAll().compile()).map((agent) => [agent.id, agent]));
   const entries = (query: CompiledQuery): StoredEntry[] =>
     rows(query).map((row) => ({ seq: Number(row['seq']), body: String(row['body']) }));
 
@@ -132,6 +103,12 @@ export const makeReader = (db: Database.Database): DirectReader => {
   const treeSize = (): number => Number(db.prepare('SELECT size FROM tree_head').pluck().get());
 
   return {
+    ...alertReader(db, rareTypeCondition, (aliveAt) => firstGrantId(aliveAt - longestGrantSeconds * 1000 - disorderMs)),
+    ...incidentReader(all, rows, isRareType),
+    ...rotationReader(all, rows),
+    ...liveGrantReader(db, all, rows),
+    ...revocationReader(db, all),
+
     snapshot: db.transaction((): LedgerSnapshot => {
       const table = <T extends TableName>(name: T): Tables[T][] =>
         (db.prepare(`SELECT * FROM ${name} ORDER BY id`).all() as Record<string, unknown>[]).map((row) =>
@@ -147,8 +124,13 @@ export const makeReader = (db: Database.Database): DirectReader => {
         trusted_issuers: table('trusted_issuers'),
         authorizations: table('authorizations'),
         fences: table('fences'),
+        freezes: all('freezes', compiler.selectFrom('freezes').selectAll().where('lifted_at', 'is', null).compile()),
         key_encryption_keys: table('key_encryption_keys'),
         signing_keys: table('signing_keys'),
+        rotation_policies: table('rotation_policies'),
+        rotations: openRotations(all),
+        webhooks: table('webhooks'),
+        signal_streams: table('signal_streams'),
       };
     }),
 
@@ -204,53 +186,6 @@ export const makeReader = (db: Database.Database): DirectReader => {
       return all('grants', query.compile());
     },
 
-    countLiveGrants: db.transaction(
-      (selector: model.Selector, now: number, ownedAgents: string[], beforeFence: number | null): GrantCount => {
-        if (Object.keys(selector).length === 0) return { total: 0, upstream: 0 };
-        let query = compiler.selectFrom('grants').where('status', '=', sql.lit('active')).where('expires_at', '>', now);
-        if (beforeFence !== null) query = query.where('seq', '<', beforeFence);
-        if (selector.agent !== undefined) query = query.where('agent_id', '=', selector.agent);
-        if (selector.connection !== undefined) query = query.where('connection_id', '=', selector.connection);
-        if (selector.provider !== undefined) query = query.where('provider', '=', selector.provider);
-        if (selector.subject !== undefined) query = query.where('subject', '=', selector.subject);
-        if (selector.entitlement !== undefined) query = query.where('entitlement_id', '=', selector.entitlement);
-        if (selector.grant !== undefined) query = query.where('id', '=', selector.grant);
-        if (selector.issuer !== undefined) {
-          query = query.where(sql<boolean>`${selector.issuer} in (select value from json_each(grants.issuers))`);
-        }
-        const { owner } = selector;
-        if (owner !== undefined) {
-          // One parameter however many agents: SQLite takes 32 766 and an owner may have more.
-          const owned = sql<string>`(select value from json_each(${JSON.stringify(ownedAgents)}))`;
-          query = query.where((is) => is.or([is('owner', '=', owner), is('agent_id', 'in', owned)]));
-        }
-        const older = olderFences(now, beforeFence);
-        // A fence that kills at least what this selector kills leaves only what came after it.
-        const covering = older.filter((fence) => covers(fence.selector, selector)).at(-1);
-        if (covering) query = query.where('seq', '>=', covering.seq);
-        const partial = older.filter((fence) => fence.seq > (covering?.seq ?? -1));
-        if (partial.length === 0) {
-          const count = sql<number>`count(*)`.as('count');
-          const of = (counted: CompiledQuery): number => Number(rows(counted)[0]?.['count'] ?? 0);
-          return {
-            total: of(query.select(count).compile()),
-            upstream: of(query.where('upstream', '=', sql.lit('live')).select(count).compile()),
-          };
-        }
-        const index = new FenceIndex(partial);
-        const agents = partial.some((fence) => fence.selector.owner !== undefined) ? agentsById() : undefined;
-        const counted = { total: 0, upstream: 0 };
-        const matching = query.selectAll().compile();
-        for (const row of db.prepare<SqlValue[]>(matching.sql).iterate(...(matching.parameters as SqlValue[]))) {
-          const grant = fromSql('grants', row as Record<string, unknown>);
-          if (index.fencedBy(grant.seq, grantFacts(grant, agents?.get(grant.agent_id))) !== undefined) continue;
-          counted.total += 1;
-          if (grant.upstream === 'live') counted.upstream += 1;
-        }
-        return counted;
-      },
-    ),
-
     intendedGrants: (upToSeq, limit, after = '') =>
       all(
         'grants',
@@ -265,11 +200,13 @@ export const makeReader = (db: Database.Database): DirectReader => {
           .compile(),
       ),
 
-    upstreamGrants: (after, limit, endedBy) => {
+    upstreamGrants: (after, limit, endedBy, without = []) => {
       let query = compiler
         .selectFrom('grants')
         .selectAll()
         .where('upstream', '=', sql.lit('live'))
+        .where(isLeftUpstream)
+        .where(sql<boolean>`connection_id not in (select value from json_each(${JSON.stringify(without)}))`)
         .where('status', '!=', 'intended')
         .where('id', '>', after)
         .orderBy('id')

@@ -29,15 +29,26 @@ const documents: { [T in TableName]?: readonly string[] } = {
   grants: ['scopes', 'issuers', 'authorization_details', 'handle'],
   agent_tokens: ['issuers'],
   trusted_issuers: ['keys', 'audiences', 'algorithms', 'uses', 'claims'],
-  revocations: ['selector'],
+  revocations: ['selector', 'suspended', 'owned_agents', 'rotations'],
   fences: ['selector'],
   signing_keys: ['public_jwk', 'sealed'],
   authorizations: ['sealed', 'scopes', 'redeeming'],
   authorization_flows: ['sealed'],
+  rotation_policies: ['schedule', 'window', 'method'],
+  rotations: ['settings', 'method', 'handle'],
+  freezes: ['selector'],
+  incidents: ['selector', 'names', 'measures', 'changes'],
+  webhooks: ['events', 'sealed'],
+  signal_streams: ['aud', 'events_supported', 'events_requested', 'sealed', 'acked'],
 };
 const booleans: { [T in TableName]?: readonly string[] } = {
-  revocations: ['suspend'],
+  revocations: ['suspend', 'rotate'],
   trusted_issuers: ['single_use'],
+  rotation_policies: ['fence'],
+  rotations: ['fence', 'at_once'],
+  incidents: ['drill'],
+  webhooks: ['allow_private_network', 'failing_told'],
+  signal_streams: ['allow_private_network', 'share_reasons', 'failing_told'],
 };
 
 /** Where a row of each table has the number of its box's key-encryption key; NULL where it has no box. */
@@ -47,9 +58,11 @@ export const kekOf: Readonly<Record<SealedRow['table'], string>> = {
   authorizations: "json_extract(sealed, '$.kek')",
   authorization_flows: "json_extract(sealed, '$.kek')",
   grants: `json_extract(handle, '$."${sealedField}".kek')`,
+  webhooks: "json_extract(sealed, '$.kek')",
+  signal_streams: "json_extract(sealed, '$.kek')",
 };
-/** Which of its rows are looked at; the index of grants that are live upstream spares walking all there ever were. */
-export const mayBeOpened = (table: SealedRow['table']): string => (table === 'grants' ? "upstream = 'live'" : '1');
+/** Which of its rows are looked at; the index of grants that are not gone upstream spares walking all there ever were. */
+export const mayBeOpened = (table: SealedRow['table']): string => (table === 'grants' ? "upstream <> 'gone'" : '1');
 
 export type SqlValue = string | number | null;
 

@@ -107,6 +107,7 @@ export class Statements {
         .selectFrom('grants')
         .select('id')
         .where('upstream', '=', sql.lit('live'))
+        .where('upstream', '!=', sql.lit('gone'))
         .where('connection_id', '=', '')
         .limit(sql.lit(1))
         .compile(),
@@ -118,6 +119,21 @@ export class Statements {
   authorizationOf(connectionId: string): unknown {
     const statement = this.#statement('authorization', () =>
       compiler.selectFrom('authorizations').select('id').where('connection_id', '=', '').limit(sql.lit(1)).compile(),
+    );
+    return statement.pluck().get(connectionId);
+  }
+
+  /** @returns the id of a rotation of this connection that has made something upstream, or may have; undefined: none */
+  rotationUnderWay(connectionId: string): unknown {
+    // One that is stuck waits for a person, who may well be the one who deletes the connection.
+    const statement = this.#statement('rotation', () =>
+      compiler
+        .selectFrom('rotations')
+        .select('id')
+        .where('policy_id', '=', '')
+        .where(sql<boolean>`status in ('running', 'grace')`)
+        .limit(sql.lit(1))
+        .compile(),
     );
     return statement.pluck().get(connectionId);
   }

@@ -1,6 +1,7 @@
 /** The one writer: applies batches of changesets, each in its own savepoint, all in one durable transaction. */
 import type Database from 'better-sqlite3';
 import { selectorMatches } from '../../../src/domain/fences.ts';
+import { FreezeIndex } from '../../../src/domain/freezes.ts';
 import {
   append,
   decodeFrontier,
@@ -63,6 +64,8 @@ export class Writer {
   readonly #undo: Database.Statement;
   #frontier: Frontier;
   #newestFence: number;
+  /** What stands; undefined when it may have changed and is to be read anew. */
+  #freezes: FreezeIndex | undefined;
 
   constructor(db: Database.Database) {
     this.#db = db;
@@ -104,6 +107,7 @@ export class Writer {
     } catch (error) {
       this.#frontier = frontier;
       this.#newestFence = newestFence;
+      this.#freezes = undefined;
       try {
         if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
       } catch {
@@ -132,7 +136,10 @@ export class Writer {
       return refused ? { ok: false, ...error.refusal } : { ok: false, why: 'malformed', message: error.message };
     }
     this.#release.run();
-    for (const write of changeset.writes) if (write.table === 'fences') this.#newestFence = seq;
+    for (const write of changeset.writes) {
+      if (write.table === 'fences') this.#newestFence = seq;
+      else if (write.table === 'freezes') this.#freezes = undefined;
+    }
     return { ok: true, seq };
   }
 
@@ -174,6 +181,8 @@ export class Writer {
       if (connected !== undefined) {
         throw new Refusal({ why: 'changed', table: 'authorizations', id: String(connected) });
       }
+      const rotating = this.#statements.rotationUnderWay(guard.connection_id);
+      if (rotating !== undefined) throw new Refusal({ why: 'changed', table: 'rotations', id: String(rotating) });
       return;
     }
     if (guard.guard === 'unreferenced') {
@@ -186,11 +195,16 @@ export class Writer {
       if (found !== undefined) throw new Refusal({ why: 'changed', ...found });
       return;
     }
-    if (this.#newestFence <= guard.since) return;
-    for (const row of this.#fencesSince.all(guard.since)) {
-      const fence: Fence = fromSql('fences', row as Record<string, unknown>);
-      if (selectorMatches(fence.selector, guard.facts)) throw new Refusal({ why: 'fenced', fence: fence.seq });
+    if (this.#newestFence > guard.since) {
+      for (const row of this.#fencesSince.all(guard.since)) {
+        const fence: Fence = fromSql('fences', row as Record<string, unknown>);
+        if (selectorMatches(fence.selector, guard.facts)) throw new Refusal({ why: 'fenced', fence: fence.seq });
+      }
     }
+    if (!guard.unfrozen) return;
+    this.#freezes ??= this.#readFreezes();
+    const freeze = this.#freezes.frozenBy(guard.facts);
+    if (freeze) throw new Refusal({ why: 'frozen', freeze: freeze.id });
   }
 
   #write(write: Write, seq: number): void {
@@ -224,6 +238,11 @@ export class Writer {
     const count = this.#db.prepare('SELECT coalesce(max(seq) + 1, 0) FROM audit').pluck().get();
     if (count !== row.size) throw new Error(`the audit log has ${count} entries, its tree head says ${row.size}`);
     return row.size === 0 ? emptyFrontier() : decodeFrontier(row.frontier);
+  }
+
+  #readFreezes(): FreezeIndex {
+    const rows = this.#db.prepare('SELECT * FROM freezes WHERE lifted_at IS NULL').all() as Record<string, unknown>[];
+    return new FreezeIndex(rows.map((row) => fromSql('freezes', row)));
   }
 
   #readNewestFence(): number {

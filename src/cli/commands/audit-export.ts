@@ -47,7 +47,7 @@ async function* counted(
  * Writes under a temporary name in the same folder, syncs, and renames: whoever looks sees the whole export or what was
  * there before. Readable by its owner only, like the log itself.
  */
-const writeWhole = async (context: Context, path: string, source: AsyncIterable<Uint8Array>): Promise<void> => {
+export const writeWhole = async (context: Context, path: string, source: AsyncIterable<Uint8Array>): Promise<void> => {
   const target = resolve(path);
   const temporary = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.part`);
   const interrupted = new AbortController();
@@ -73,7 +73,7 @@ const writeWhole = async (context: Context, path: string, source: AsyncIterable<
 };
 
 /** Writes as fast as the reader takes it. */
-const pour = async (stdout: Output, source: AsyncIterable<Uint8Array>): Promise<void> => {
+export const pour = async (stdout: Output, source: AsyncIterable<Uint8Array>): Promise<void> => {
   for await (const chunk of source) {
     if (!stdout.write(chunk)) await new Promise<void>((drained) => stdout.once('drain', drained));
   }

@@ -39,7 +39,7 @@ const trustedKey = (text: string | undefined): VerifierKey | undefined => {
 };
 
 /** A note as `audit checkpoint` prints it, or the JSON of `audit checkpoint --json`. */
-const readCheckpoint = (path: string): KnownCheckpoint => {
+export const readCheckpoint = (path: string): KnownCheckpoint => {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');

@@ -9,6 +9,7 @@ import { shownTime } from '../screen.ts';
 import type { Timezone } from '../values.ts';
 import { exportCommand } from './audit-export.ts';
 import { verifyCommand } from './audit-verify.ts';
+import { witnessCommand } from './audit-witness.ts';
 
 /** A time in the zone of this machine, with its offset; what is no time is shown as it is. */
 const localTime = (iso: string): string => {
@@ -52,6 +53,7 @@ export const auditCommands = (program: Command, context: Context): void => {
 
   exportCommand(group, context);
   verifyCommand(group, context);
+  witnessCommand(group, context);
 
   leaf(group, 'checkpoint', 'the signed head of the log; keep it elsewhere to compare with later').action(
     async (options: JsonOption) => {

@@ -1,6 +1,7 @@
 /** `warder grant`: what was issued, and taking one of them back. */
 import { type Command, Option } from 'commander';
-import { type JsonOption, leaf, type PageOptions } from '../command.ts';
+import { segment } from '../api.ts';
+import { type JsonOption, leaf, type PageOptions, present, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';
 import * as noun from '../noun.ts';
 import { parseMoment } from '../values.ts';
@@ -49,6 +50,10 @@ const grants: noun.Noun = {
     noun.time('expires', 'expires_at'),
     noun.time('longest life', 'max_expires_at'),
     noun.time('works upstream until', 'upstream_ends_by'),
+    noun.plain('upstream', 'upstream'),
+    noun.time('ended upstream', 'upstream_ended_at'),
+    noun.plain('failure', 'failure'),
+    noun.plain('by hand', 'by_hand'),
   ],
 };
 
@@ -78,4 +83,11 @@ export const grantCommands = (program: Command, context: Context): void => {
     .action(async (id: string, options: JsonOption & { reason: string; wait?: true }) => {
       await revokeAndFollow(context, { selector: { grant: id }, reason: options.reason }, options);
     });
+  leaf(group, 'retry <id>', 'try again to take back upstream what could not be').action(
+    async (id: string, options: JsonOption) => {
+      const { api, screen } = toolsFor(context);
+      const answer = await api.call('POST', `grants/${segment(id)}/retry`, { body: {} });
+      present(screen, options, answer, (fields) => screen.line(`Trying again: ${fields.text('id')}.`));
+    },
+  );
 };

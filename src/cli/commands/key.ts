@@ -83,6 +83,7 @@ const followRotation = async (api: Api, context: Context): Promise<Answer> => {
 
 interface RotateOptions extends JsonOption {
   signing?: true;
+  receipts?: true;
   wait?: true;
 }
 
@@ -90,10 +91,20 @@ const rotateCommand = (group: Command, context: Context): void => {
   leaf(group, 'rotate', 'seal with a new key-encryption key; what is under older ones is moved in the background')
     .option('--wait', 'wait until nothing is left under an older key')
     .option('--signing', 'the key that signs JWTs instead; the old one stays published until its last token ends')
+    .option('--receipts', 'the key that signs receipts instead; the old one stays published for good')
     .action(async (options: RotateOptions) => {
-      if (options.signing && options.wait)
-        throw usage('--wait is for key-encryption keys; --signing has nothing to wait for');
+      if (options.signing && options.receipts) throw usage('--signing and --receipts: one at a time');
+      if ((options.signing || options.receipts) && options.wait)
+        throw usage('--wait is for key-encryption keys; --signing and --receipts have nothing to wait for');
       const { api, screen } = toolsFor(context);
+      if (options.receipts) {
+        present(screen, options, await api.call('POST', 'keys/receipts/rotate'), (rotation) => {
+          screen.line(`Receipts are signed with ${rotation.text('to')} now.`);
+          if (rotation.has('from'))
+            screen.line(`${rotation.text('from')} stays published: what it signed is evidence.`);
+        });
+        return;
+      }
       if (options.signing) {
         present(screen, options, await api.call('POST', 'keys/signing/rotate'), (rotation) => {
           screen.line(`Signing with ${rotation.text('to')} now.`);

@@ -5,8 +5,9 @@ import { confirm, isInteractive } from '../ask.ts';
 import { type JsonOption, leaf, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';
 import { exitCodes, Failure, usage } from '../failure.ts';
+import type { Fields } from '../fields.ts';
 import { type Screen, shownCount, shownTime } from '../screen.ts';
-import { followRevocation, onlyLivingOn, shownSelector, showOutcome } from './revocation.ts';
+import { followRevocation, requireClean, shownSelector, showOutcome } from './revocation.ts';
 
 interface Selectors {
   agent?: string;
@@ -33,6 +34,7 @@ export interface RevocationBody {
   selector: Record<string, string | true>;
   reason: string;
   suspend?: boolean;
+  rotate?: boolean;
   dry_run?: boolean;
 }
 
@@ -56,18 +58,58 @@ const dryRun = async (api: Api, screen: Screen, options: JsonOption, body: Revoc
     screen.json(answer.body);
     return;
   }
-  const { fields } = answer;
+  showRadius(screen, answer.fields, body.rotate === true);
+};
+
+/** So many lines of each; `--json` has them all. */
+const shownOfEach = 20;
+
+const showRadius = (screen: Screen, radius: Fields, rotate: boolean): void => {
   screen.line('Dry run; nothing was changed. This would revoke:');
   screen.line();
-  const agents = fields.items('agents');
+  const agents = radius.items('agents');
   const suspended = agents.filter((agent) => agent.flag('would_suspend'));
   screen.pairs([
-    ['selector', shownSelector(fields.within('selector'))],
-    ['live grants', shownCount(fields.number('grants') ?? 0)],
-    ['upstream', shownCount(fields.within('upstream').number('pending') ?? 0)],
-    ['agents', agents.map((agent) => agent.text('name')).join(' ')],
+    ['selector', shownSelector(radius.within('selector'))],
+    ['live grants', shownCount(radius.number('grants') ?? 0)],
+    ['upstream', shownCount(radius.within('upstream').number('pending') ?? 0)],
     ['suspends', suspended.map((agent) => agent.text('name')).join(' ')],
   ]);
+  const count = (item: Fields): string => shownCount(item.number('grants') ?? 0);
+  const table = (head: string[], items: Fields[], cells: (item: Fields) => string[]): void => {
+    if (items.length === 0) return;
+    screen.line();
+    screen.table(head, items.slice(0, shownOfEach).map(cells));
+    const more = items.length - shownOfEach;
+    if (more > 0) screen.line(`and ${shownCount(more)} more`);
+  };
+  table(['PROVIDER', 'GRANTS', 'UPSTREAM'], radius.items('providers'), (item) => [
+    item.text('provider'),
+    count(item),
+    shownCount(item.number('upstream') ?? 0),
+  ]);
+  table(['CONNECTION', 'GRANTS', rotate ? 'SECRET' : 'SECRET WITH --rotate'], radius.items('connections'), (item) => [
+    item.text('name'),
+    count(item),
+    shownRotation(item),
+  ]);
+  table(['AGENT', 'GRANTS'], agents, (item) => [item.text('name'), count(item)]);
+  table(['ACTED FOR', 'GRANTS'], radius.within('subjects').items('items'), (item) => [
+    item.text('subject'),
+    count(item),
+  ]);
+  table(['ACCOUNT', 'OF', 'CONNECTION', 'STATUS'], radius.items('accounts'), (item) => [
+    item.text('account'),
+    item.text('subject') || 'the organisation',
+    item.text('connection'),
+    item.text('status'),
+  ]);
+};
+
+const shownRotation = (connection: Fields): string => {
+  if (!connection.has('rotation')) return 'none';
+  const rotation = connection.within('rotation');
+  return rotation.flag('possible') ? 'is replaced' : `by hand: ${rotation.text('why')}`;
 };
 
 /**
@@ -91,16 +133,7 @@ export const revokeAndFollow = async (
   const last = await followRevocation(api, context, first, wait === true);
   if (json) screen.json(last.body);
   else showOutcome(screen, last.fields);
-  const unrevocable = last.fields.within('upstream').number('unrevocable') ?? 0;
-  if (wait && unrevocable > 0) {
-    throw new Failure(exitCodes.failed, [`${shownCount(unrevocable)} credentials could not be revoked upstream`]);
-  }
-  const livesOn = onlyLivingOn(last.fields);
-  if (wait && livesOn > 0) {
-    throw new Failure(exitCodes.failed, [
-      `${shownCount(livesOn)} credentials live on upstream until they end by themselves`,
-    ]);
-  }
+  if (wait) requireClean(last.fields);
 };
 
 /** Adds `revoke-all`. */
@@ -116,21 +149,16 @@ export const revokeAllCommand = (program: Command, context: Context): void => {
     .option('--everything', 'all there is')
     .requiredOption('--reason <text>', 'why; it is recorded')
     .option('--suspend', 'suspend the agents it reaches, too')
-    .option('--rotate', 'not in this version')
+    .option('--rotate', 'replace the secrets of the connections it reaches, too')
     .option('--dry-run', 'only say what it would revoke')
     .option('--wait', 'wait until the clean-up upstream has ended')
     .option('--yes', 'do not ask')
     .action(async (options: RevokeOptions) => {
-      if (options.rotate) {
-        throw usage(
-          '--rotate is not in this version, and nothing was revoked.',
-          'Run it again without --rotate, then replace the secrets: warder connection set-secret NAME --secret …',
-        );
-      }
       const body: RevocationBody = {
         selector: selectorOf(options),
         reason: options.reason,
         suspend: options.suspend === true,
+        rotate: options.rotate === true,
         dry_run: options.dryRun === true,
       };
       if (options.dryRun) {

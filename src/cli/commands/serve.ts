@@ -23,7 +23,7 @@ const systemTrouble: Record<string, string> = {
   ENOSPC: 'the disk is full',
 };
 
-const startTrouble = (error: unknown): Failure => {
+export const startTrouble = (error: unknown): Failure => {
   // Its message has a line for each problem, and a folder that is configured wrong is a configuration that is wrong.
   if (error instanceof Error && error.name === 'CatalogRefused') {
     return usage('the presets are wrong:', ...error.message.split('\n').map((line) => `  - ${line}`));

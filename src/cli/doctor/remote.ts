@@ -2,6 +2,7 @@
 import { type Answer, askOpenly, connectApi, isOpenToEavesdroppers } from '../api.ts';
 import type { Context } from '../context.ts';
 import { Failure } from '../failure.ts';
+import { shownTime } from '../screen.ts';
 import { type Finding, finding } from './finding.ts';
 
 /**
@@ -47,6 +48,29 @@ const checkToken = async (context: Context): Promise<Finding> => {
   }
 };
 
+/** Longer than a week without one is longer than most would like to lose. */
+const backupWarningDays = 7;
+const dayMs = 86_400_000;
+
+/** When the newest backup was made, as the audit log says; where it went nobody here knows. */
+const checkBackup = async (context: Context): Promise<Finding> => {
+  const { env } = context;
+  if (!env['WARDER_TOKEN'] && !env['WARDER_TOKEN_FILE']) return finding('backup', 'skipped', 'WARDER_TOKEN is not set');
+  try {
+    const answer = await connectApi(context).call('GET', 'audit', { query: { type: 'backup.created', limit: 1 } });
+    const [newest] = answer.fields.items('items');
+    if (!newest) return finding('backup', 'skipped', 'none was made yet; run: warder backup -o FILE');
+    const days = (context.now() - Date.parse(newest.text('time'))) / dayMs;
+    const made = `the newest backup is of ${shownTime(newest.text('time'))}`;
+    return days > backupWarningDays
+      ? finding('backup', 'warning', `${made}, ${Math.floor(days)} days ago; run: warder backup -o FILE`)
+      : finding('backup', 'ok', made);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return finding('backup', 'skipped', 'this token may not read the audit log');
+  }
+};
+
 export const checkRemotely = async (context: Context, url: string): Promise<Finding[]> => {
   const before = context.now();
   let alive: Answer;
@@ -67,5 +91,6 @@ export const checkRemotely = async (context: Context, url: string): Promise<Find
     checkReady(await askOpenly(url, '/readyz')),
     checkClock(alive, before, after),
     await checkToken(context),
+    await checkBackup(context),
   ];
 };

@@ -6,6 +6,7 @@ import * as field from '../schemas.ts';
 import { authInput, authSchema, dpop } from './agents.ts';
 import { connectionSchema } from './connections.ts';
 import { entitlementSchema, given } from './entitlements.ts';
+import { policyInput, rotationSchema } from './rotations.ts';
 import { type AdminRoute, managers, ok, route } from './route.ts';
 
 const maxItems = 10_000;
@@ -23,7 +24,10 @@ const document = z.strictObject({
     )
     .max(maxItems)
     .default([]),
-  connections: z.array(connectionSchema).max(maxItems).default([]),
+  connections: z
+    .array(connectionSchema.extend({ rotation: rotationSchema.nullish() }))
+    .max(maxItems)
+    .default([]),
   entitlements: z.array(entitlementSchema).max(maxItems).default([]),
   plan: z.boolean().default(false),
   prune: z.boolean().default(false),
@@ -43,7 +47,10 @@ export const applyRoutes: AdminRoute[] = [
           ...agent,
           auth: agent.auth === undefined ? undefined : authInput(agent.auth),
         })),
-        connections: body.connections,
+        connections: body.connections.map(({ rotation, ...connection }) => ({
+          ...connection,
+          rotation: rotation ? policyInput(rotation) : rotation,
+        })),
         entitlements: body.entitlements.map(({ agent, connection, scopes, ...rest }) => ({
           agent,
           connection,

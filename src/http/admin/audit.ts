@@ -6,6 +6,7 @@ import { leafHash } from '../../domain/merkle.ts';
 import { Refused } from '../../domain/refusals.ts';
 import type { AuditFilter } from '../../ports/ledger.ts';
 import { checkpoint, exportAudit, listAudit } from '../../services/audit/audit-log.ts';
+import { witness } from '../../services/audit/witness.ts';
 import type { Core } from '../../services/core.ts';
 import * as field from '../schemas.ts';
 import { type AdminRoute, auditReaders, ok, route } from './route.ts';
@@ -82,6 +83,15 @@ export const auditRoutes: AdminRoute[] = [
     roles: auditReaders,
     summary: 'The log’s size and root, signed',
     handle: async ({ edge }) => ok(await checkpoint(edge.core)),
+  }),
+  route({
+    method: 'POST',
+    path: '/audit/witness',
+    roles: auditReaders,
+    summary:
+      'Show a checkpoint kept from earlier: whether the log continues it, with proof; a log that went back is recorded',
+    body: z.strictObject({ checkpoint: z.string().min(1).max(16_384) }),
+    handle: async ({ edge, body, caller }) => ok(await witness(edge.core, body.checkpoint, caller)),
   }),
   route({
     method: 'GET',

@@ -72,6 +72,21 @@ export const keyRoutes: AdminRoute[] = [
   }),
   route({
     method: 'POST',
+    path: '/keys/receipts/rotate',
+    roles: managers,
+    summary: 'Sign receipts with a new key from now on; the old one stays published for good',
+    handle: async ({ edge, caller }) => {
+      const { core } = edge;
+      const { writes, from, to } = await core.signingKeys.receiptRotation();
+      await commitChanges(core, {
+        writes,
+        audit: [record(core, caller, { type: 'signing_key.rotated', data: { purpose: 'receipt', from, to } })],
+      });
+      return created({ from, to }, '/admin/v1/keys');
+    },
+  }),
+  route({
+    method: 'POST',
     path: '/keys/signing/rotate',
     roles: managers,
     summary: 'Sign JWTs with the next key from now on; the old one stays published until nothing it signed is alive',

@@ -15,14 +15,21 @@ import { agentRoutes } from './agents.ts';
 import { applyRoutes } from './apply.ts';
 import { auditRoutes } from './audit.ts';
 import { authorizationRoutes } from './authorizations.ts';
+import { backupRoutes } from './backups.ts';
 import { catalogRoutes } from './catalog.ts';
 import { connectionRoutes } from './connections.ts';
 import { entitlementRoutes } from './entitlements.ts';
+import { freezeRoutes } from './freezes.ts';
 import { grantRoutes } from './grants.ts';
+import { incidentRoutes } from './incidents.ts';
 import { issuerRoutes } from './issuers.ts';
 import { keyRoutes } from './keys.ts';
 import { operatorRoutes } from './operators.ts';
+import { revocationRoutes } from './revocations.ts';
+import { rotationRoutes } from './rotations.ts';
 import type { AdminContext, AdminRoute } from './route.ts';
+import { streamRoutes } from './streams.ts';
+import { webhookRoutes } from './webhooks.ts';
 
 /** Every route there is: the role matrix. */
 export const adminTable: readonly AdminRoute[] = [
@@ -34,8 +41,15 @@ export const adminTable: readonly AdminRoute[] = [
   ...issuerRoutes,
   ...operatorRoutes,
   ...grantRoutes,
+  ...revocationRoutes,
+  ...freezeRoutes,
+  ...incidentRoutes,
   ...auditRoutes,
   ...keyRoutes,
+  ...rotationRoutes,
+  ...backupRoutes,
+  ...webhookRoutes,
+  ...streamRoutes,
   ...applyRoutes,
 ];
 

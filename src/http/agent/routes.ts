@@ -48,7 +48,7 @@ const enter = async (edge: Edge, req: Request): Promise<AgentRequest> => {
     const presented = presentedToken(req);
     if (presented === undefined) throw new Refused('unauthenticated', 'an agent token is needed');
     const callerOf = (agent: Agent): Caller => ({
-      actor: { id: agent.id, kind: 'agent', name: agent.name },
+      actor: { address: addressOf(req), id: agent.id, kind: 'agent', name: agent.name },
       requestId: requestId(req),
     });
     const { agent, token } = await authenticateAgent(edge.core, presented.token, (row, holder) =>

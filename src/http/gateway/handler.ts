@@ -72,7 +72,7 @@ const open = async (edge: Edge, req: Request, res: Response): Promise<Forwarding
     if (!what.ok) throw what.refused;
     const { token, scheme, proof } = presentedToken(req) ?? nothingPresented;
     const request: CallRequest = { token, scheme, proof, ...what.request };
-    const call = await edge.calls.open(request, { requestId: requestId(req) });
+    const call = await edge.calls.open(request, { requestId: requestId(req), address: addressOf(req) });
     return new Forwarding(edge, req, res, call, request);
   } catch (error) {
     if (error instanceof Refused) {

@@ -21,7 +21,7 @@ export interface Client {
 }
 
 export const callerOf = (req: Request, agent: Agent): Caller => ({
-  actor: { id: agent.id, kind: 'agent', name: agent.name },
+  actor: { address: addressOf(req), id: agent.id, kind: 'agent', name: agent.name },
   requestId: requestId(req),
 });
 

@@ -15,6 +15,8 @@ const oauthNames: Partial<Record<RefusalCode, { code: string; status?: number }>
   scope_not_allowed: { code: 'invalid_scope' },
   agent_suspended: { code: 'unauthorized_client' },
   approval_denied: { code: 'access_denied' },
+  // Not `temporarily_unavailable`: clients try again at once on that, and a freeze lasts until a person lifts it.
+  frozen: { code: 'access_denied' },
   too_large: { code: 'invalid_request', status: 413 },
   unsupported_media_type: { code: 'invalid_request' },
   rate_limited: { code: 'temporarily_unavailable', status: 429 },
@@ -24,6 +26,7 @@ const oauthNames: Partial<Record<RefusalCode, { code: string; status?: number }>
   upstream_unavailable: { code: 'temporarily_unavailable', status: 502 },
   upstream_refused: { code: 'temporarily_unavailable', status: 502 },
   upstream_timeout: { code: 'temporarily_unavailable', status: 504 },
+  insufficient_storage: { code: 'temporarily_unavailable', status: 507 },
   internal: { code: 'server_error', status: 500 },
 };
 

@@ -4,6 +4,7 @@ import { detailsType } from '../../domain/authorization-details.ts';
 import { assertionAlgorithms } from '../../domain/model.ts';
 import { proofAlgorithms } from '../../services/identity/verify-proof.ts';
 import { introspect, revokeByClient } from '../../services/issuing/introspect.ts';
+import { jwksMaxAgeSeconds } from '../../services/keys/signing-keys.ts';
 import type { Edge } from '../edge.ts';
 import { sendJson } from '../reply.ts';
 import { authenticateClient, callerOf } from './client.ts';
@@ -96,7 +97,7 @@ export const oauthRoutes = (edge: Edge): Router => {
     });
   }
   router.get('/jwks', (_req, res) => {
-    res.setHeader('Cache-Control', 'public, max-age=300');
+    res.setHeader('Cache-Control', `public, max-age=${jwksMaxAgeSeconds}`);
     sendJson(res, 200, edge.core.signingKeys.jwks());
   });
   const metadata = serverMetadata(issuer);

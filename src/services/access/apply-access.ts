@@ -7,6 +7,7 @@ import { Refused } from '../../domain/refusals.ts';
 import { type Change, commitChanges } from '../change.ts';
 import type { Caller } from '../core.ts';
 import type { CoreWithSecrets } from '../issuing/provider-context.ts';
+import { type PolicyInput, prepareNoPolicy, preparePolicy } from '../rotation/manage-policies.ts';
 import { prepareSource } from '../secrets/refer-secret.ts';
 import { type AgentInput, prepareAgent, prepareAgentDeletion, prepareAgentPatch } from './manage-agents.ts';
 import {
@@ -20,6 +21,7 @@ import {
   requireExpanded,
   requireNothingUpstream,
   secretIsInForce,
+  wasRotatedAway,
 } from './manage-connections.ts';
 import {
   defaultLimits,
@@ -31,13 +33,16 @@ import {
 
 export interface AccessDocument {
   agents: (Omit<AgentInput, 'auth'> & { auth?: AgentInput['auth'] | undefined })[];
-  connections: ConnectionInput[];
+  connections: (ConnectionInput & {
+    /** How its secret is rotated; null: only when somebody asks; undefined: as it is. */
+    rotation?: PolicyInput | null | undefined;
+  })[];
   entitlements: EntitlementInput[];
 }
 
 export interface AccessChange {
   action: 'create' | 'update' | 'delete';
-  kind: 'agent' | 'connection' | 'entitlement' | 'secret';
+  kind: 'agent' | 'connection' | 'entitlement' | 'secret' | 'rotation';
   name: string;
   fields: string[];
 }
@@ -97,7 +102,12 @@ export const applyAccess = async (
   const ordered = [...document.connections.entries()].sort(
     ([, a], [, b]) => Number(a.secret_from !== undefined) - Number(b.secret_from !== undefined),
   );
-  for (const [i, connection] of ordered) await at(`connections.${i}`, () => applyConnection(work, connection));
+  for (const [i, connection] of ordered) {
+    await at(`connections.${i}`, async () => {
+      await applyConnection(work, connection);
+      await applyRotation(work, connection);
+    });
+  }
   const kept = new Set<string>();
   for (const [i, entitlement] of document.entitlements.entries()) {
     kept.add(await at(`entitlements.${i}`, () => applyEntitlement(work, entitlement)));
@@ -191,8 +201,10 @@ const applyConnection = async (work: Work, input: ConnectionInput): Promise<void
   if (existing.provider !== provider) {
     throw new Refused('conflict', `connection ${input.name} is of provider ${existing.provider}; delete it first`);
   }
-  // One that is generated stays as it is (secretIsInForce): nobody gives it anew, whatever the settings say now.
-  const secret = isToBeGenerated(input.secret) ? undefined : input.secret;
+  // One that is generated stays as it is (secretIsInForce): nobody gives it anew, whatever the settings say now. Nor does
+  // who gives one that was rotated away: that does not come back, and new settings are judged as if none was given.
+  const stale = input.secret !== undefined && (await wasRotatedAway(core, existing, input.secret));
+  const secret = isToBeGenerated(input.secret) || stale ? undefined : input.secret;
   const patched = prepareConnectionPatch(
     core,
     existing,
@@ -211,10 +223,31 @@ const applyConnection = async (work: Work, input: ConnectionInput): Promise<void
     work.connections.set(row.name, source.connection);
     show(work, source.change, { action: 'update', kind: 'secret', name: row.name, fields: [] });
   }
-  if (input.secret !== undefined && !(await secretIsInForce(core, existing, input.secret))) {
+  if (input.secret !== undefined && !stale && !(await secretIsInForce(core, existing, input.secret))) {
     const { change } = await prepareSecret(core, row, input.secret, caller);
     show(work, change, { action: 'update', kind: 'secret', name: row.name, fields: [] });
   }
+};
+
+/** After the connection itself, as it will be. */
+const applyRotation = async (
+  work: Work,
+  { name, rotation, secret }: AccessDocument['connections'][number],
+): Promise<void> => {
+  const { core, operator, caller } = work;
+  const connection = work.connections.get(name);
+  if (rotation === undefined || !connection) return;
+  const existing = core.state.connections.get(connection.id);
+  if (rotation === null) {
+    const change = prepareNoPolicy(core, connection.id, caller);
+    if (change) show(work, change, { action: 'delete', kind: 'rotation', name, fields: [] });
+    return;
+  }
+  // One that was rotated away is not the one in force: who knows only that does not know the secret.
+  const secretGiven = !existing || (secret !== undefined && !(await wasRotatedAway(core, existing, secret)));
+  const change = await preparePolicy(core, connection, rotation, { operator, secretGiven }, caller);
+  const action = core.state.rotationPolicies.get(connection.id) ? 'update' : 'create';
+  if (change) show(work, change, { action, kind: 'rotation', name, fields: [] });
 };
 
 /** @returns the id of the entitlement that stands for this line of the document */

@@ -3,12 +3,15 @@ import type { Connection, Grant, Operator } from '../../domain/model.ts';
 import { isShowable } from '../../domain/names.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { endsByIn } from '../../domain/stored-handle.ts';
+import type { ConnectionSecret } from '../../ports/call-context.ts';
 import type { Provider } from '../../ports/provider.ts';
 import { type Change, commitChanges, differing } from '../change.ts';
 import { type Caller, type Core, newId, record } from '../core.ts';
 import { InvalidInput } from '../invalid-input.ts';
 import type { CoreWithSecrets } from '../issuing/provider-context.ts';
 import { accompanyingFence } from '../revocation/revoke.ts';
+import { requireRotationFits } from '../rotation/destinations.ts';
+import { rotatedWrite } from '../rotation/rotation-rows.ts';
 import {
   checkedSource,
   type FindConnection,
@@ -17,7 +20,7 @@ import {
   type SecretSourceInput,
   sourceView,
 } from '../secrets/refer-secret.ts';
-import { replaceSecretWrites, sealSecret } from '../secrets/secrets.ts';
+import { openSecretVersion, replaceSecretWrites, sealSecret } from '../secrets/secrets.ts';
 import { expandedInput, type PresetInput, type PresetOrigin } from './expand-preset.ts';
 
 /** A connection by its provider and settings, or by a preset. */
@@ -232,6 +235,10 @@ export const prepareConnectionPatch = (
   if (patch.secret === undefined && patch.secret_from === undefined)
     requireSameDestination(core, connection, set.settings);
   requireSameAccounts(core, connection, set.settings);
+  if (set.settings !== undefined) {
+    const secretGiven = patch.secret !== undefined || patch.secret_from !== undefined;
+    requireRotationFits(core, connection, set.settings, { secretGiven });
+  }
   const changed = { ...set, version: connection.version + 1, updated_at: core.clock.now() };
   const fence = fields.includes('settings')
     ? accompanyingFence(core, { connection: connection.id }, 'settings changed', operator)
@@ -275,10 +282,12 @@ export const prepareSecret = async (
 ): Promise<{ change: Change; number: number }> => {
   const fields = checkedSecret(providerOf(core, connection.provider), secret);
   const { writes, number } = await replaceSecretWrites(core, connection, fields);
+  const policy = core.state.rotationPolicies.get(connection.id);
   return {
     number,
     change: {
-      writes,
+      // Set by hand it is as new as if it had been rotated.
+      writes: [...writes, ...(policy ? rotatedWrite(policy, core.clock.now()) : [])],
       audit: [record(core, caller, { type: 'secret.set', ...named(connection), data: { version: number } })],
     },
   };
@@ -292,12 +301,31 @@ export const secretIsInForce = async (core: CoreWithSecrets, connection: Connect
   if (isToBeGenerated(secret) && provider.generateSecret && connection.secret_version !== null) return true;
   const fields = checkedSecret(provider, secret);
   const held = await core.secrets.open(core.reader, connection);
-  const names = Object.keys(held?.fields ?? {});
-  return (
-    held !== undefined &&
-    names.length === Object.keys(fields).length &&
-    names.every((name) => held.fields[name]?.reveal() === fields[name])
-  );
+  return held !== undefined && isSameSecret(held.fields, fields);
+};
+
+const isSameSecret = (held: ConnectionSecret['fields'], given: Record<string, string>): boolean => {
+  const names = Object.keys(held);
+  return names.length === Object.keys(given).length && names.every((name) => held[name]?.reveal() === given[name]);
+};
+
+/**
+ * @returns whether this secret is not in force any more because a rotation replaced it: a file that still names it is
+ * older than the rotation
+ */
+export const wasRotatedAway = async (
+  core: CoreWithSecrets,
+  connection: Connection,
+  secret: unknown,
+): Promise<boolean> => {
+  if (isToBeGenerated(secret) || connection.secret_source) return false;
+  const numbers = await core.reader.rotatedAway(connection.id);
+  if (numbers.length === 0 || (await secretIsInForce(core, connection, secret))) return false;
+  const fields = checkedSecret(providerOf(core, connection.provider), secret);
+  for (const number of numbers) {
+    if (isSameSecret(await openSecretVersion(core, connection.id, number), fields)) return true;
+  }
+  return false;
 };
 
 /**
@@ -375,6 +403,20 @@ export const setSecret = async (
 
 const upstreamPage = 1000;
 
+/** What a rotation made upstream is ended through the connection. @throws Refused `conflict` */
+const requireNoRotation = (core: Core, connection: Connection): void => {
+  const row = core.state.rotations
+    .ofPolicy(connection.id)
+    .find(({ status }) => status === 'running' || status === 'grace');
+  if (!row) return;
+  const when =
+    row.status === 'grace' ? `its grace is over (${new Date(row.retire_at ?? 0).toISOString()})` : 'it has ended';
+  throw new Refused(
+    'conflict',
+    `rotation ${row.id} of the secret of ${connection.name} is under way, and what it made would be left upstream; repeat when ${when}`,
+  );
+};
+
 /**
  * While something made through this connection exists upstream, the connection is what it can be taken back with: also
  * when a revocation or the clock has killed it here already, and the drain has not come to it yet.
@@ -388,6 +430,7 @@ export const requireNothingUpstream = async (core: Core, connection: Connection)
       `${accounts} accounts are connected through ${connection.name}, and their tokens would live on at the server; disconnect them (warder connection disconnect ${connection.name} --all), then repeat`,
     );
   }
+  requireNoRotation(core, connection);
   const is = (grant: Grant): boolean => grant.connection_id === connection.id;
   let livesOnUntil = 0;
   let left = (await core.reader.intendedGrants(core.state.newestSeq, upstreamPage)).filter(is).length;

@@ -37,8 +37,10 @@ export const logOrigin = (issuer: string): string => `${issuer.replace(/^https?:
  * Signs the tree as it stands.
  * @throws Refused `sealed`
  */
-export const checkpoint = async (core: Core): Promise<Checkpoint> => {
-  const { size, root } = await core.reader.treeHead();
+export const checkpoint = async (core: Core): Promise<Checkpoint> => signHead(core, await core.reader.treeHead());
+
+/** Signs a tree of this log. @throws Refused `sealed` */
+export const signHead = (core: Core, { size, root }: { size: number; root: Uint8Array }): Checkpoint => {
   const origin = logOrigin(core.issuer);
   const publicKey = core.signingKeys.checkpointPublicKey();
   const note = signNote(checkpointBody({ origin, size, root }), {

@@ -45,6 +45,12 @@ export interface Holder {
   agent: Agent | undefined;
 }
 
+/** Where a call came from. */
+export interface CallOrigin {
+  requestId: string;
+  address?: string | undefined;
+}
+
 /** What a gateway call that may go ahead needs. */
 export interface OpenCall {
   /** As it is now: a renewal while the call runs replaces it. */
@@ -131,7 +137,7 @@ export class GatewayCalls {
    * Check point `gateway`. When this resolves the call is recorded durably.
    * @throws Refused; recording that is the caller's, by {@link recordRefusal}
    */
-  async open(request: CallRequest, caller: Omit<Caller, 'actor'>): Promise<OpenCall> {
+  async open(request: CallRequest, caller: CallOrigin): Promise<OpenCall> {
     const holder = await this.holderOf(request.token);
     if (!holder) throw new Refused('unauthenticated', 'no valid gateway token was presented');
     const { grant, agent } = holder;
@@ -157,7 +163,7 @@ export class GatewayCalls {
     grant: Grant,
     agent: Agent | undefined,
     request: CallRequest,
-    caller: Omit<Caller, 'actor'>,
+    caller: CallOrigin,
     proof: VerifiedProof | undefined,
   ): Promise<OpenCall> {
     const core = this.#core;
@@ -342,8 +348,9 @@ export class GatewayCalls {
     });
   }
 
-  #callerOf(agent: Agent, caller: Omit<Caller, 'actor'>): Caller {
-    return { ...caller, actor: { id: agent.id, kind: 'agent', name: agent.name } };
+  #callerOf({ id, name }: Agent, { requestId, address }: CallOrigin): Caller {
+    const actor = { id, kind: 'agent', name } as const;
+    return { requestId, actor: address === undefined ? actor : { address, ...actor } };
   }
 
   #names(grant: Grant, agent: Agent, connection: Connection) {
@@ -376,7 +383,7 @@ export class GatewayCalls {
       audit: [
         record(
           core,
-          known ? this.#callerOf(known, { requestId }) : { actor: { kind: 'anonymous', address }, requestId },
+          known ? this.#callerOf(known, { requestId, address }) : { actor: { kind: 'anonymous', address }, requestId },
           {
             type: 'gateway.refused',
             outcome: 'refused',

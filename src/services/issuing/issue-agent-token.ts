@@ -7,6 +7,7 @@ import { mayActFor } from '../../domain/subject.ts';
 import { makeToken, tokenDigest, tokenEntropyBytes } from '../../domain/tokens.ts';
 import { type Guard, unassigned } from '../../ports/ledger.ts';
 import { type Caller, type Core, commit, newId, record } from '../core.ts';
+import { frozen, requireUnfrozen } from '../incidents/freeze.ts';
 
 export const agentTokenSeconds = 300;
 
@@ -31,7 +32,7 @@ export const subjectRefused = (): Refused =>
     'the subject or actor token was not accepted, or this agent may not act for its subject',
   );
 
-/** @throws Refused `agent_suspended`, `revoked`, `conflict`, `invalid_request`, `ledger_unavailable` */
+/** @throws Refused `agent_suspended`, `frozen`, `revoked`, `conflict`, `invalid_request`, `ledger_unavailable` */
 export const issueAgentToken = async (
   core: Core,
   authenticated: Agent,
@@ -65,9 +66,11 @@ export const issueAgentToken = async (
     expires_at: expiresAt,
     version: 1,
   };
+  const facts = agentTokenFacts(row, agent);
+  requireUnfrozen(core, facts);
   const result = await commit(core, {
     guards: [
-      { guard: 'unfenced', since: decidedAt, facts: agentTokenFacts(row, agent) },
+      { guard: 'unfenced', since: decidedAt, facts, unfrozen: true },
       { guard: 'unchanged', table: 'agents', id: agent.id, version: agent.version },
       ...(standing.guards ?? []),
     ],
@@ -88,6 +91,7 @@ export const issueAgentToken = async (
   });
   if (!result.ok) {
     if (result.why === 'fenced') throw new Refused('revoked', 'a revocation took place while this was issued');
+    if (result.why === 'frozen') throw frozen();
     throw new Refused('conflict', 'this agent was changed at this moment; try again');
   }
   return { token, row: { ...row, seq: result.seq }, expiresInSeconds: Math.floor((expiresAt - now) / 1000) };

@@ -12,10 +12,18 @@ import type { Agent, Connection, Grant } from '../../domain/model.ts';
 import { isName, isScopeName } from '../../domain/names.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { makeToken, tokenDigest, tokenEntropyBytes } from '../../domain/tokens.ts';
-import { type Changeset, type Committed, type Guard, unassigned, type Write } from '../../ports/ledger.ts';
+import {
+  type Changeset,
+  type CommitRefusal,
+  type Committed,
+  type Guard,
+  unassigned,
+  type Write,
+} from '../../ports/ledger.ts';
 import { type Handle, type Minted, type MintRequest, type Provider, ProviderFailure } from '../../ports/provider.ts';
 import { InvalidInput } from '../access/manage-connections.ts';
 import { type Caller, commit, newId, record } from '../core.ts';
+import { frozen, requireUnfrozen } from '../incidents/freeze.ts';
 import { undoIntended } from '../revocation/undo-intended.ts';
 import { inTime, refusalOfProvider } from './provider-calls.ts';
 import { type CoreWithSecrets, providerContext } from './provider-context.ts';
@@ -116,6 +124,8 @@ const attemptIssue = async (
   }
   core.keyring.requireUnsealed();
   const grant = plannedGrant(id, request, agent, connection, provider, decision);
+  // Only now, after the decision: whoever is not entitled learns nothing of freezes.
+  requireUnfrozen(core, grantFacts(grant, agent));
   const asked = checkedRequest(provider, mintRequest(grant, agent, connection, request.parameters));
   const plan = provider.plan(asked);
   grant.credential_type = plan.credentialType;
@@ -321,7 +331,7 @@ const guardsOf = (
   decision: Allowed,
   decidedAt: number,
 ): Guard[] => [
-  { guard: 'unfenced', since: decidedAt, facts: grantFacts(grant, agent) },
+  { guard: 'unfenced', since: decidedAt, facts: grantFacts(grant, agent), unfrozen: true },
   { guard: 'unchanged', table: 'agents', id: agent.id, version: agent.version },
   { guard: 'unchanged', table: 'connections', id: connection.id, version: connection.version },
   { guard: 'unchanged', table: 'entitlements', id: decision.entitlement.id, version: decision.entitlement.version },
@@ -349,8 +359,9 @@ const budgetWrites = (decision: Allowed, now: number): Write[] => {
 };
 
 /** A refused commit: undefined where deciding again may help, otherwise the refusal itself. */
-const overtaken = (result: { why: 'changed' | 'fenced' | 'exists' | 'spent' }): undefined => {
+const overtaken = (result: { why: CommitRefusal['why'] }): undefined => {
   if (result.why === 'fenced') throw new Refused('revoked', 'a revocation took place while this was issued');
+  if (result.why === 'frozen') throw frozen();
   if (result.why === 'spent')
     throw new Refused('budget_exhausted', 'the budget of this entitlement is used up for now');
   return undefined;

@@ -110,7 +110,8 @@ export const providerContext = (
         });
         if (result.ok) return number;
         // The row may have changed in something else: what was redeemed for this secret must not be lost for that.
-        if (row().version === current.version) return undefined;
+        const collided = result.why === 'exists';
+        if (!collided && row().version === current.version) return undefined;
       }
     },
     authorization: {

@@ -5,6 +5,7 @@ import type { Agent, Grant } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { providersHandle } from '../../domain/stored-handle.ts';
 import { type Caller, type Core, commit, record } from '../core.ts';
+import { frozen, requireUnfrozen } from '../incidents/freeze.ts';
 import { inTime, refusalOfProvider } from './provider-calls.ts';
 import { type CoreWithSecrets, providerContext } from './provider-context.ts';
 
@@ -30,7 +31,7 @@ export const ownGrant = async (core: Core, agent: Agent, id: string): Promise<Gr
 /**
  * Prolongs a living grant, never past its longest life. Check point `renewal`.
  * @param ttlSeconds from now; undefined = as long as it was given at first
- * @throws Refused `not_found`, `revoked`, `expired`, `ttl_too_long`, `conflict`, or what the provider says
+ * @throws Refused `not_found`, `revoked`, `expired`, `frozen`, `ttl_too_long`, `conflict`, or what the provider says
  */
 export const renewGrant = async (
   core: CoreWithSecrets,
@@ -45,6 +46,8 @@ export const renewGrant = async (
   const connection = core.state.connections.get(grant.connection_id);
   const dead = deadGrant(grant, core.state.agents.get(agent.id), connection, core.state.fences, now);
   if (dead) throw new Refused(dead.code, dead.detail);
+  const facts = grantFacts(grant, core.state.agents.get(agent.id));
+  requireUnfrozen(core, facts);
   core.keyring.requireUnsealed();
   const provider = core.providers.get(grant.provider);
   if (!connection || !provider?.renew || provider.renewable?.(connection.settings) === false) {
@@ -70,7 +73,7 @@ export const renewGrant = async (
   }
   const result = await commit(core, {
     guards: [
-      { guard: 'unfenced', since: decidedAt, facts: grantFacts(grant, agent) },
+      { guard: 'unfenced', since: decidedAt, facts, unfrozen: true },
       { guard: 'unchanged', table: 'agents', id: agent.id, version: agent.version },
     ],
     writes: [
@@ -92,6 +95,7 @@ export const renewGrant = async (
   });
   if (!result.ok) {
     if (result.why === 'fenced') throw new Refused('revoked', 'this credential was revoked');
+    if (result.why === 'frozen') throw frozen();
     throw new Refused('conflict', 'this grant changed at this moment; try again');
   }
   return { ...grant, expires_at: expiresAt, version: grant.version + 1 };

@@ -24,7 +24,14 @@ const tagBytes = 16;
 
 /** What a box is for: `purpose` and the ids it belongs to. Bound as additional data. */
 export type BoxContext = {
-  purpose: 'connection-secret' | 'signing-key' | 'authorization' | 'authorization-flow' | 'grant-keep';
+  purpose:
+    | 'connection-secret'
+    | 'signing-key'
+    | 'authorization'
+    | 'authorization-flow'
+    | 'grant-keep'
+    | 'webhook'
+    | 'signal-stream';
 } & Record<string, string>;
 
 /** `why` is public: it names the kind of key service and what it said, never where it is. */
@@ -50,9 +57,9 @@ const kekContext = (number: number): Record<string, string> => ({
 });
 
 /** Wraps a key and has it given back. @throws KmsUnavailable, KmsRefused */
-const confirmedWrap = async (kms: KeyService, key: Buffer, number: number): Promise<string> => {
-  const wrapped = await kms.wrap(key, kekContext(number));
-  const back = Buffer.from(await kms.unwrap(wrapped, kekContext(number)));
+const confirmedWrap = async (kms: KeyService, key: Buffer, context: Record<string, string>): Promise<string> => {
+  const wrapped = await kms.wrap(key, context);
+  const back = Buffer.from(await kms.unwrap(wrapped, context));
   try {
     if (back.length === key.length && timingSafeEqual(back, key)) return wrapped;
     throw new KmsRefused('it does not give back what it wrapped');
@@ -186,7 +193,7 @@ export class Keyring {
     this.requireUnsealed();
     const kms = this.#kms;
     const key = randomBytes(keyBytes);
-    const wrapped = await confirmedWrap(kms, key, row.number).catch((error: unknown) => {
+    const wrapped = await confirmedWrap(kms, key, kekContext(row.number)).catch((error: unknown) => {
       key.fill(0);
       throw error;
     });
@@ -214,12 +221,21 @@ export class Keyring {
       this.requireUnsealed();
       const key = Buffer.from(this.#key(number));
       try {
-        wrapped.set(number, await confirmedWrap(kms, key, number));
+        wrapped.set(number, await confirmedWrap(kms, key, kekContext(number)));
       } finally {
         key.fill(0);
       }
     }
     return wrapped;
+  }
+
+  /**
+   * Wraps a key that is kept outside the ledger, by the service itself: it opens without any key-encryption key.
+   * @throws Refused `sealed`, KmsUnavailable, KmsRefused
+   */
+  wrapByService(key: Buffer, context: Record<string, string>): Promise<string> {
+    this.requireUnsealed();
+    return confirmedWrap(this.#kms, key, context);
   }
 
   /** Knows a service by its name, before rows are committed that name it. @returns how to forget it again */

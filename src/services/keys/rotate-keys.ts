@@ -7,6 +7,7 @@ import type { KeyEncryptionKey } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { KmsRefused, KmsUnavailable } from '../../ports/kms.ts';
 import { type SealedRow, sealedTables, type Write } from '../../ports/ledger.ts';
+import type { Change } from '../change.ts';
 import { type Caller, type Core, commit, commitOrConflict, record } from '../core.ts';
 import { systemCaller } from '../revocation/revoke.ts';
 import { resealing } from './sealed-boxes.ts';
@@ -31,10 +32,11 @@ const maxPrevious = 8;
 
 /**
  * Puts a new key-encryption key in force. Of two at once, one wins.
+ * @param along what is committed with it
  * @returns its row
  * @throws Refused `sealed`, `conflict`, `upstream_unavailable`, `upstream_refused`
  */
-export const rotateKek = async (core: Core, caller: Caller): Promise<KeyEncryptionKey> => {
+export const rotateKek = async (core: Core, caller: Caller, along?: Change): Promise<KeyEncryptionKey> => {
   core.keyring.requireUnsealed();
   const old = currentKek(core);
   core.keyring.follow(old);
@@ -49,6 +51,7 @@ export const rotateKek = async (core: Core, caller: Caller): Promise<KeyEncrypti
     await commitOrConflict(
       core,
       {
+        guards: along?.guards ?? [],
         writes: [
           {
             write: 'update',
@@ -58,9 +61,11 @@ export const rotateKek = async (core: Core, caller: Caller): Promise<KeyEncrypti
             from: { version: old.version, state: 'current' },
           },
           { write: 'insert', table: 'key_encryption_keys', row: next.row },
+          ...(along?.writes ?? []),
         ],
         audit: [
           record(core, caller, { type: 'key.rotated', data: { from: old.number, to: number, kms: next.row.kms } }),
+          ...(along?.audit ?? []),
         ],
       },
       'the keys are changed by someone else at this moment; look at them, then try again',

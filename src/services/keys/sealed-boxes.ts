@@ -4,6 +4,7 @@ import { sealedBoxIn, withBox } from '../../domain/stored-handle.ts';
 import type { SealedRow, Write } from '../../ports/ledger.ts';
 import { boxOf as contextOfTokens } from '../accounts/authorization-tokens.ts';
 import { boxOf as contextOfFlow } from '../accounts/connect-flow.ts';
+import { streamBox as contextOfStream, webhookBox as contextOfWebhook } from '../alerts/sealed.ts';
 import { boxOf as contextOfGrant } from '../issuing/provider-context.ts';
 import { contextOf as contextOfSecret } from '../secrets/secrets.ts';
 import type { BoxContext, Keyring } from './keyring.ts';
@@ -62,6 +63,21 @@ const keptIn = (found: SealedRow): Kept | undefined => {
         }
       );
     }
+    case 'webhooks':
+      return {
+        context: contextOfWebhook(row),
+        box: row.sealed,
+        replace: (sealed) => ({ write: 'update', table, id: row.id, set: { sealed }, from: { sealed: row.sealed } }),
+      };
+    case 'signal_streams':
+      return (
+        (row.sealed && {
+          context: contextOfStream(row),
+          box: row.sealed,
+          replace: (sealed) => ({ write: 'update', table, id: row.id, set: { sealed }, from: { sealed: row.sealed } }),
+        }) ??
+        undefined
+      );
   }
 };
 
@@ -75,4 +91,18 @@ const keptIn = (found: SealedRow): Kept | undefined => {
 export const resealing = (keyring: Keyring, row: SealedRow): Write | undefined => {
   const kept = keptIn(row);
   return kept?.replace(keyring.reseal(kept.context, kept.box));
+};
+
+/** @returns whether the box in this row opens; undefined when there is none in it. @throws Refused `sealed` */
+export const opens = (keyring: Keyring, row: SealedRow): boolean | undefined => {
+  keyring.requireUnsealed();
+  const kept = keptIn(row);
+  if (!kept) return undefined;
+  try {
+    keyring.decrypt(kept.context, kept.box).fill(0);
+    return true;
+  } catch {
+    // Why it does not open is not known: the key, the context or the bytes are others than when it was sealed.
+    return false;
+  }
 };

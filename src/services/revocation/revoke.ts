@@ -2,25 +2,27 @@
  * Revocation: one fence, committed with its record. From the moment the commit is heard every check point refuses what
  * the selector matches; the price does not depend on how much that is. Clean-up upstream follows (drain-upstream.ts).
  */
+import type { AuditRecord } from '../../domain/audit-entry.ts';
 import type { Operator, Revocation, Selector } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
+import { nothingFollowed } from '../../domain/revocation.ts';
 import { type Changeset, unassigned, type Write } from '../../ports/ledger.ts';
+import type { StandingFence } from '../../ports/readers/revocations.ts';
 import { type Caller, type Core, commit, newId, record } from '../core.ts';
 
 export interface RevocationRequest {
   selector: Selector;
   reason: string;
   suspend: boolean;
-  dryRun: boolean;
-}
-
-/** What a dry run answers: the blast radius, and nothing changed. */
-export interface BlastRadius {
-  dry_run: true;
-  selector: Selector;
-  grants: number;
-  upstream: { pending: number };
-  agents: { id: string; name: string; would_suspend: boolean }[];
+  /** Whether the secrets of the connections it reaches are replaced, too: behind the fence, by rotate-after.ts. */
+  rotate?: boolean | undefined;
+  /** The incident it contains: its record says so. */
+  incident?: string | undefined;
+  /**
+   * What is committed with the fence. Asked anew when an incident among it was changed meanwhile, and then to leave out
+   * sooner or later what can be refused: the fence waits for nobody.
+   */
+  along?: ((revocation: Revocation) => Promise<{ writes: Write[]; audit: AuditRecord[] }>) | undefined;
 }
 
 /**
@@ -30,7 +32,7 @@ export interface BlastRadius {
 const countPatienceMs = 20;
 
 /** Which agents the selector reaches: all, one, or an owner's. A selector without an agent or owner reaches none. */
-const reachedAgents = (core: Core, selector: Selector) =>
+export const reachedAgents = (core: Core, selector: Selector) =>
   core.state.agents
     .all()
     .filter(
@@ -41,7 +43,7 @@ const reachedAgents = (core: Core, selector: Selector) =>
           (selector.owner === undefined || agent.owner === selector.owner)),
     );
 
-const ownedBy = (core: Core, selector: Selector): string[] =>
+export const ownedBy = (core: Pick<Core, 'state'>, selector: Selector): string[] =>
   selector.owner === undefined
     ? []
     : core.state.agents
@@ -49,24 +51,11 @@ const ownedBy = (core: Core, selector: Selector): string[] =>
         .filter((agent) => agent.owner === selector.owner)
         .map((agent) => agent.id);
 
-const count = (core: Core, selector: Selector, beforeFence: number | null) =>
-  core.reader.countLiveGrants(selector, core.clock.now(), ownedBy(core, selector), beforeFence);
-
-/** @throws Refused `ledger_unavailable` */
-export const dryRun = async (core: Core, request: RevocationRequest): Promise<BlastRadius> => {
-  const counted = await count(core, request.selector, null);
-  return {
-    dry_run: true,
-    selector: request.selector,
-    grants: counted.total,
-    upstream: { pending: counted.upstream },
-    agents: reachedAgents(core, request.selector).map((agent) => ({
-      id: agent.id,
-      name: agent.name,
-      would_suspend: request.suspend && agent.status === 'active',
-    })),
-  };
-};
+/** The fence of a revocation, as it was put up; rows of earlier versions do not say whom an owner owned then. */
+export const fenceOf = (
+  core: Pick<Core, 'state'>,
+  { selector, owned_agents, seq, created_at }: Revocation,
+): StandingFence => ({ selector, ownedAgents: owned_agents ?? ownedBy(core, selector), seq, at: created_at });
 
 /**
  * Commits the fence. When this returns, no use of a matching grant succeeds any more.
@@ -82,16 +71,12 @@ export const revoke = async (core: Core, request: RevocationRequest, caller: Cal
     reason: request.reason,
     requested_by: caller.actor.kind === 'anonymous' ? 'anonymous' : caller.actor.name,
     suspend: request.suspend,
-    grants: null,
-    upstream_pending: 0,
-    upstream_revoked: 0,
-    upstream_unrevocable: 0,
+    rotate: request.rotate === true,
     created_at: now,
-    completed_at: null,
-    version: 1,
+    ...nothingFollowed,
+    owned_agents: request.selector.owner === undefined ? null : ownedBy(core, request.selector),
   };
-  const seq = await commitFence(core, request, caller, row);
-  const fenced = { ...row, seq };
+  const fenced = await commitFence(core, request, caller, row);
   const counting = settleCount(core, fenced);
   const counted = await Promise.race([
     counting,
@@ -107,13 +92,15 @@ const commitFence = async (
   request: RevocationRequest,
   caller: Caller,
   row: Revocation,
-): Promise<number> => {
+): Promise<Revocation> => {
   for (;;) {
     const suspended = request.suspend
       ? reachedAgents(core, request.selector).filter((agent) => agent.status === 'active')
       : [];
+    const recorded = { ...row, suspended: suspended.map(({ id, name }) => ({ id, name })) };
+    const along = await request.along?.(recorded);
     const writes: Write[] = [
-      { write: 'insert', table: 'revocations', row: { ...row } },
+      { write: 'insert', table: 'revocations', row: recorded },
       ...fenceWrites(row),
       ...suspended.map(
         (agent): Write => ({
@@ -124,6 +111,7 @@ const commitFence = async (
           from: { version: agent.version },
         }),
       ),
+      ...(along?.writes ?? []),
     ];
     const { agent, connection } = await named(core, request.selector);
     const audit: Changeset['audit'] = [
@@ -132,7 +120,14 @@ const commitFence = async (
         agent: agent && { id: agent.id, name: agent.name },
         connection: connection && { id: connection.id, name: connection.name },
         grant: request.selector.grant,
-        data: { revocation: row.id, selector: request.selector, reason: request.reason, suspend: request.suspend },
+        data: {
+          revocation: row.id,
+          selector: request.selector,
+          reason: request.reason,
+          suspend: request.suspend,
+          rotate: row.rotate,
+          incident: request.incident,
+        },
       }),
       ...suspended.map((one) =>
         record(core, caller, {
@@ -141,10 +136,12 @@ const commitFence = async (
           data: { revocation: row.id, reason: request.reason },
         }),
       ),
+      ...(along?.audit ?? []),
     ];
     const result = await commit(core, { writes, audit });
-    if (result.ok) return result.seq;
-    if (result.why !== 'changed' || result.table !== 'agents') throw new Refused('conflict', 'the revocation collided');
+    if (result.ok) return { ...recorded, seq: result.seq };
+    const overtaken = result.why === 'changed' && (result.table === 'agents' || result.table === 'incidents');
+    if (!overtaken) throw new Refused('conflict', 'the revocation collided');
   }
 };
 
@@ -176,9 +173,11 @@ export const fenceWrites = (row: Pick<Revocation, 'id' | 'selector' | 'created_a
 export type Killed = Pick<Revocation, 'grants' | 'upstream_pending' | 'upstream_revoked' | 'upstream_unrevocable'>;
 
 /** Counts what the fence killed; what the drain has cleaned up by now was alive at the fence, and counts. */
-export const countKilled = async (core: Core, { id, selector, seq }: Revocation): Promise<Killed> => {
+export const countKilled = async (core: Core, revocation: Revocation): Promise<Killed> => {
+  const { id, selector, seq } = revocation;
+  const owned = [...fenceOf(core, revocation).ownedAgents];
   for (let before = await core.reader.upstreamProgress(id); ; ) {
-    const live = await count(core, selector, seq);
+    const live = await core.reader.countLiveGrants(selector, core.clock.now(), owned, seq);
     const after = await core.reader.upstreamProgress(id);
     if (after.revoked === before.revoked && after.unrevocable === before.unrevocable) {
       return {
@@ -193,12 +192,17 @@ export const countKilled = async (core: Core, { id, selector, seq }: Revocation)
   }
 };
 
-/** Counts what the fence killed and records it; with nothing upstream the revocation is complete. */
+/** Counts what the fence killed and records it; where nothing it matches is left upstream the revocation is complete. */
 const settleCount = async (core: Core, fenced: Revocation): Promise<Revocation> => {
-  const killed = await countKilled(core, fenced);
+  const [killed, left] = await Promise.all([
+    countKilled(core, fenced),
+    // Also what had ended before, and is still being taken back: the receipt says what became of it.
+    core.reader.upstreamGrantsOf(fenceOf(core, fenced), core.clock.now(), '', 1, []),
+  ]);
+  const complete = killed.upstream_pending === 0 && left.length === 0;
   const set = {
     ...killed,
-    completed_at: killed.upstream_pending === 0 ? core.clock.now() : null,
+    completed_at: complete ? core.clock.now() : null,
     version: 2,
   };
   const row = { ...fenced, ...set };
@@ -220,10 +224,10 @@ export const systemCaller = (name: string): Caller => ({ actor: { kind: 'system'
 
 /** A fence that some other change brings with it (a deletion, a narrowing), with its own record. */
 export const accompanyingFence = (
-  core: Core,
+  core: Pick<Core, 'clock' | 'entropy' | 'state'>,
   selector: Selector,
   reason: string,
-  operator: Operator,
+  operator: Pick<Operator, 'name'>,
 ): { writes: Write[]; revocationId: string } => {
   const now = core.clock.now();
   const row: Revocation = {
@@ -233,13 +237,10 @@ export const accompanyingFence = (
     reason,
     requested_by: operator.name,
     suspend: false,
-    grants: null,
-    upstream_pending: 0,
-    upstream_revoked: 0,
-    upstream_unrevocable: 0,
+    rotate: false,
     created_at: now,
-    completed_at: null,
-    version: 1,
+    ...nothingFollowed,
+    owned_agents: selector.owner === undefined ? null : ownedBy(core, selector),
   };
   return { revocationId: row.id, writes: [{ write: 'insert', table: 'revocations', row }, ...fenceWrites(row)] };
 };

@@ -4,8 +4,8 @@
  */
 import { canonicalJson } from '../../domain/canonical-json.ts';
 import type { Connection, Grant } from '../../domain/model.ts';
-import { providersHandle, withEnd, withoutBox } from '../../domain/stored-handle.ts';
-import type { Handle, LivesOn } from '../../ports/provider.ts';
+import { providersHandle, whenGone, whenUnrevocable, withEnd } from '../../domain/stored-handle.ts';
+import { type Handle, type LivesOn, ProviderFailure } from '../../ports/provider.ts';
 import { type Caller, commit, record } from '../core.ts';
 import { inTime } from '../issuing/provider-calls.ts';
 import { type CoreWithSecrets, providerContext } from '../issuing/provider-context.ts';
@@ -47,7 +47,8 @@ export const revokeUpstream = async (
   } catch (error) {
     if (notNow()) return { how: 'later' };
     core.log.warn({ err: error, grant: grant.id }, 'revoking upstream failed');
-    return { how: 'failed', why: 'the provider failed' };
+    // A provider's own message is public (ports/provider.ts); any other may say anything.
+    return { how: 'failed', why: error instanceof ProviderFailure ? error.message : 'the provider failed' };
   }
 };
 
@@ -67,7 +68,11 @@ export const recordUndone = async (
   const { why, failure, endsBy } = outcome;
   const status = failure === undefined ? 'aborted' : 'unrevocable';
   const upstream = failure !== undefined ? 'unrevocable' : outcome.mayAppear || endsBy !== undefined ? 'live' : 'gone';
+  const at = core.clock.now();
   const handle = endsBy === undefined ? grant.handle : withEnd(grant.handle, endsBy);
+  const byHand = byHandFor(core, grant);
+  const ended =
+    failure === undefined ? whenGone(handle, at) : whenUnrevocable(handle, { at, failure, byHand, before: 'aborted' });
   await commit(core, {
     writes: [
       {
@@ -77,7 +82,7 @@ export const recordUndone = async (
         set: {
           status,
           upstream,
-          handle: upstream === 'live' ? handle : withoutBox(handle),
+          handle: upstream === 'live' ? handle : ended,
           version: grant.version + 1,
         },
         from: { status: 'intended', ...(outcome.better ? {} : { handle: grant.handle }) },
@@ -89,12 +94,31 @@ export const recordUndone = async (
         ...grantNames(core, grant),
         data: {
           why,
-          ...(failure === undefined ? {} : { failure, handle: providersHandle(grant.handle) }),
+          ...(failure === undefined ? {} : { failure, by_hand: byHand, handle: providersHandle(grant.handle) }),
           ...(endsBy === undefined ? {} : { ends_by: new Date(endsBy).toISOString() }),
         },
       }),
     ],
   });
+};
+
+/** Longer handles are in the audit entry, whole. */
+const byHandHandleChars = 400;
+
+/** What a person can do about what could not be taken back: what the provider says, or where its handle leads. */
+export const byHandFor = (core: CoreWithSecrets, grant: Grant): string => {
+  const connection = core.state.connections.get(grant.connection_id);
+  const known = { id: grant.id, handle: providersHandle(grant.handle) };
+  try {
+    const told = connection && core.providers.get(grant.provider)?.byHand?.(known, connection);
+    if (told) return told;
+  } catch (error) {
+    // A handle that its provider cannot read any more is shown as it is.
+    core.log.warn({ err: error, grant: grant.id }, 'what to do by hand is not known');
+  }
+  const where = connection ? `the system behind connection ${connection.name}` : `the ${grant.provider} system`;
+  const handle = canonicalJson(known.handle).slice(0, byHandHandleChars);
+  return `In ${where}, end what this handle names: ${handle}`;
 };
 
 /** What an audit entry about a grant is found by. */

@@ -20,6 +20,7 @@ export const sealSecret = (
   connectionId: string,
   number: number,
   fields: Record<string, string>,
+  state: SecretVersion['state'] = 'current',
 ): SecretVersion => {
   const plain = Buffer.from(JSON.stringify(fields));
   const now = core.clock.now();
@@ -28,7 +29,7 @@ export const sealSecret = (
       id: newId(core, 'sec'),
       connection_id: connectionId,
       number,
-      state: 'current',
+      state,
       sealed: core.keyring.encrypt(contextOf(connectionId, number), plain),
       version: 1,
       created_at: now,
@@ -48,7 +49,8 @@ export const replaceSecretWrites = async (
   connection: Connection,
   fields: Record<string, string>,
 ): Promise<{ writes: Write[]; number: number }> => {
-  const number = (connection.secret_version ?? 0) + 1;
+  // A rotation may have kept the next number already, for a secret that is not in force yet.
+  const number = (await core.reader.newestSecretNumber(connection.id)) + 1;
   const now = core.clock.now();
   const writes: Write[] = [
     {
@@ -71,6 +73,23 @@ export const retireSecretWrites = async (core: Core, connection: Connection): Pr
   if (!old) return [];
   const set = { state: 'retired', version: old.version + 1, updated_at: core.clock.now() } as const;
   return [{ write: 'update', table: 'secrets', id: old.id, set }];
+};
+
+/** Opens one version of a secret, in force or not. @throws Refused `sealed`, or `conflict` when there is none */
+export const openSecretVersion = async (
+  core: { reader: Core['reader']; keyring: Keyring },
+  connectionId: string,
+  number: number,
+): Promise<Record<string, SecretText>> => {
+  const row = await core.reader.secret(connectionId, number);
+  if (!row) throw new Refused('conflict', 'the secret of this connection was replaced at this moment; try again');
+  const plain = core.keyring.decrypt(contextOf(connectionId, row.number), row.sealed);
+  try {
+    const fields: Record<string, string> = JSON.parse(plain.toString());
+    return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, new SecretText(value)]));
+  } finally {
+    plain.fill(0);
+  }
 };
 
 /** Reads what a connection refers to (secret-sources.ts). */
@@ -114,15 +133,9 @@ export class OpenedSecrets {
     const held = this.peek(connection);
     if (held) return held;
     if (connection.secret_version === null) return undefined;
-    const row = await reader.secret(connection.id, connection.secret_version);
-    if (!row) throw new Refused('conflict', 'the secret of this connection was replaced at this moment; try again');
-    const plain = this.#keyring.decrypt(contextOf(connection.id, row.number), row.sealed);
-    const fields: Record<string, string> = JSON.parse(plain.toString());
-    plain.fill(0);
-    const opened = {
-      version: row.number,
-      fields: Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, new SecretText(value)])),
-    };
+    const version = connection.secret_version;
+    const fields = await openSecretVersion({ reader, keyring: this.#keyring }, connection.id, version);
+    const opened = { version, fields };
     this.#held.set(connection.id, opened);
     return opened;
   }

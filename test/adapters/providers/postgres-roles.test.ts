@@ -315,6 +315,18 @@ describe('the end', () => {
     expect(await exists(grant.username)).toBe(false);
   });
 
+  test('nor with a transaction in which it is making something', async () => {
+    const grants = connect();
+    const grant = await grants.mint(['read']);
+    const client = await login(grant);
+    await client.query('BEGIN; CREATE TEMPORARY TABLE scratch (id int)');
+    const began = performance.now();
+    await grants.revoke(grant);
+    expect(performance.now() - began).toBeLessThan(3_000);
+    expect(await exists(grant.username)).toBe(false);
+    expect(await trying(client, 'SELECT 1')).not.toBe('done');
+  });
+
   test('a revocation waits for a query that was sent by a process that is gone and still runs', async () => {
     const grants = connect({
       scopes: { slow: { creation_statements: ['GRANT SELECT ON orders TO {{name}}', 'SELECT pg_sleep(0.5)'] } },
@@ -364,6 +376,18 @@ describe('secrets', () => {
       expect(rig.log()).not.toContain(grant.password);
       await grants.revoke(grant);
     }
+  });
+
+  test('a verifier is as the server would make it for Warder’s login', async () => {
+    await rig.root(`ALTER ROLE ${admin.username} SET scram_iterations = 7`);
+    // Sessions that are open have what they began with.
+    const grants = connect({ connection_limit: 11 });
+    const grant = await grants.mint(['read']);
+    const verifier = `SELECT left(rolpassword, 16) AS head FROM pg_authid WHERE rolname = '${grant.username}'`;
+    expect(await rig.root(verifier)).toEqual([{ head: 'SCRAM-SHA-256$7:' }]);
+    expect(await canLogin(grant)).toBe(true);
+    await grants.revoke(grant);
+    await rig.root(`ALTER ROLE ${admin.username} RESET scram_iterations`);
   });
 
   test('a failure says nothing of what the server said, and nothing secret', async () => {

@@ -6,6 +6,7 @@ import { sshProvider } from '../../../adapters/providers/ssh.ts';
 import { providerConformance } from '../../conformance/provider.ts';
 import { type Broker, removeTemporaryDirs, startBroker } from '../../support/broker.ts';
 import { eventually } from '../../support/eventually.ts';
+import { shortOrLong } from '../../support/length.ts';
 import { hasKeygen, isInForce, isRevoked, makeKey, readCertificate, withKeygen } from '../../support/ssh-tools.ts';
 
 const scopes = { read: { principals: ['reader'] }, write: { principals: ['writer'] } };
@@ -34,7 +35,7 @@ if (hasKeygen) {
         accepts(broker, 'target', String(credential['certificate']), scope === 'read' ? 'reader' : 'writer'),
       close: async () => undefined,
     }),
-    { creates: false },
+    { creates: false, usedOfHundred: shortOrLong(10, 100) },
   );
 }
 

@@ -239,11 +239,7 @@ describe('deleting a connection', () => {
       detail: expect.stringContaining('still exist upstream'),
     });
     // Fenced: every check point refuses it, and the account is still there.
-    await revoke(
-      managed.core,
-      { selector: { connection: connection.id }, reason: 'x', suspend: false, dryRun: false },
-      caller,
-    );
+    await revoke(managed.core, { selector: { connection: connection.id }, reason: 'x', suspend: false }, caller);
     expect(alive(grant)).toBe(false);
     expect(await deletion()).toMatchObject({ code: 'conflict' });
     await finished(grant);

@@ -9,6 +9,7 @@ import {
 } from '../../../src/domain/audit-export.ts';
 import { leafHash } from '../../../src/domain/merkle.ts';
 import { type AuditVerdict, type VerifyOptions, verifyAuditExport } from '../../../src/services/audit/verify-audit.ts';
+import { shortOrLong } from '../../support/length.ts';
 import { bodies, chunked, entryBody, exportLines, makeKey, noteFor } from './audit-log-fixture.ts';
 
 const key = makeKey();
@@ -95,11 +96,13 @@ describe('an export somebody changed', () => {
     expect(verdict).toMatchObject({ ok: false, fault: { fault: 'wrong_root', source: 'export', size: 10, after: 0 } });
   });
 
-  test('fails whichever bit is changed', async () => {
+  // Seven and eight have no common factor: each bit of a byte has its turn.
+  const step = shortOrLong(7, 1);
+  test(`fails whichever bit is changed${step === 1 ? '' : `, one of ${step} tried`}`, async () => {
     const bytes = Buffer.from(exportLines(bodies(3), key).join(''));
     // The caller's key counts, so the one in the export may be spelled otherwise.
     const end = bytes.length - `${key.text}"}\n`.length;
-    for (let bit = 0; bit < end * 8; bit += 1) {
+    for (let bit = 0; bit < end * 8; bit += step) {
       const changed = Buffer.from(bytes);
       changed[bit >> 3] = (changed[bit >> 3] ?? 0) ^ (1 << (bit & 7));
       const verdict = await verifyAuditExport(chunked(changed, 500), { key: key.verifier });

@@ -61,7 +61,7 @@ describe('a rotation', () => {
     const before = await connect('before', 'sk_before_0123456789');
     expect((await rotateKek(core, caller)).number).toBe(2);
     const after = await connect('after', 'sk_after_0123456789');
-    expect(await boxesUnder()).toEqual({ 1: 4, 2: 1 });
+    expect(await boxesUnder()).toEqual({ 1: 5, 2: 1 });
     expect(await secretOf(before)).toBe('sk_before_0123456789');
     expect(await secretOf(after)).toBe('sk_after_0123456789');
   });
@@ -104,17 +104,23 @@ describe('a rotation', () => {
     const whose = { connection: connection.id, authorization: tokens.id, version: String(tokens.tokens_version) };
     tokens.sealed = sealed({ purpose: 'authorization', ...whose });
     flow.sealed = sealed({ purpose: 'authorization-flow', connection: connection.id, flow: flow.id });
+    const [hook, stream] = [make.webhook(), make.signalStream()];
+    hook.sealed = sealed({ purpose: 'webhook', webhook: hook.id, number: String(hook.secret_number) });
+    stream.sealed = sealed({ purpose: 'signal-stream', stream: stream.id });
     const rows = [
       { table: 'secrets', row: secret },
       { table: 'signing_keys', row: key },
       { table: 'authorizations', row: tokens },
       { table: 'authorization_flows', row: flow },
       { table: 'grants', row: grant },
+      { table: 'webhooks', row: hook },
+      { table: 'signal_streams', row: stream },
     ] as const;
     expect(rows.map(({ table }) => table)).toEqual([...sealedTables]);
     for (const row of rows) expect(resealing(core.keyring, row)).toMatchObject({ write: 'update', table: row.table });
     expect(resealing(core.keyring, { table: 'authorization_flows', row: { ...flow, sealed: null } })).toBeUndefined();
     expect(resealing(core.keyring, { table: 'grants', row: make.grant({ handle: { name: 'x' } }) })).toBeUndefined();
+    expect(resealing(core.keyring, { table: 'signal_streams', row: make.signalStream() })).toBeUndefined();
   });
 
   test('takes nothing back that was set, and revives nothing that was deleted, while boxes are moved', async () => {

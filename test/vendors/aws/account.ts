@@ -3,12 +3,24 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { AwsError } from './answers.ts';
 import { isAllowed, type Policy, parsePolicy } from './policy.ts';
 
+export interface AccessKey {
+  id: string;
+  secret: string;
+  status: 'Active' | 'Inactive';
+  createdAt: number;
+}
+
 export interface User {
+  name: string;
   arn: string;
   id: string;
+  /** The one it began with. */
   accessKeyId: string;
   secretAccessKey: string;
   policies: Policy[];
+  /** What was made by CreateAccessKey besides, by id. */
+  moreKeys: Map<string, AccessKey>;
+  createdAt: number;
 }
 
 export interface Role {
@@ -61,10 +73,12 @@ const makeSecret = (): string => randomBytes(30).toString('base64');
 
 /** The quotas of https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; white space does not count. */
 const inlinePolicyCharacters = 10_240;
+const accessKeysPerUser = 2;
 
 export class Account {
   readonly id: string;
   readonly region: string;
+  /** By access key id: a user may be here twice. */
   readonly users = new Map<string, User>();
   readonly roles = new Map<string, Role>();
   readonly managed = new Map<string, Policy>();
@@ -72,6 +86,8 @@ export class Account {
   readonly keys = new Map<string, Key>();
   /** What was written to IAM is read so much later. */
   iamLagMs = 0;
+  /** A new access key is known to the services so much later. */
+  keyLagMs = 0;
   /** How far this clock is ahead of the machine's. */
   clockAheadMs = 0;
 
@@ -82,14 +98,47 @@ export class Account {
 
   addUser(name: string, policy: object): User {
     const user: User = {
+      name,
       arn: `arn:aws:iam::${this.id}:user/${name}`,
       id: makeId('AIDA'),
       accessKeyId: makeId('AKIA'),
       secretAccessKey: makeSecret(),
       policies: [parsePolicy(JSON.stringify(policy))],
+      moreKeys: new Map(),
+      createdAt: Date.now(),
     };
     this.users.set(user.accessKeyId, user);
     return user;
+  }
+
+  userNamed(name: string): User | undefined {
+    return [...this.users.values()].find((user) => user.name === name);
+  }
+
+  accessKeysOf(user: User): AccessKey[] {
+    const { accessKeyId: id, secretAccessKey: secret, createdAt } = user;
+    const first: AccessKey[] = this.users.get(id) === user ? [{ id, secret, status: 'Active', createdAt }] : [];
+    return [...first, ...user.moreKeys.values()];
+  }
+
+  /** @throws AwsError `LimitExceeded` */
+  addAccessKey(user: User): AccessKey {
+    if (this.accessKeysOf(user).length >= accessKeysPerUser) {
+      throw new AwsError('LimitExceeded', 409, `Cannot exceed quota for AccessKeysPerUser: ${accessKeysPerUser}`);
+    }
+    const key: AccessKey = { id: makeId('AKIA'), secret: makeSecret(), status: 'Active', createdAt: Date.now() };
+    user.moreKeys.set(key.id, key);
+    this.users.set(key.id, user);
+    return key;
+  }
+
+  /** @throws AwsError `NoSuchEntity` */
+  deleteAccessKey(user: User, id: string): void {
+    if (this.users.get(id) !== user) {
+      throw new AwsError('NoSuchEntity', 404, `The Access Key with id ${id} cannot be found.`);
+    }
+    user.moreKeys.delete(id);
+    this.users.delete(id);
   }
 
   addRole(path: string, trust: object, policy: object, maxSessionSeconds = 3600): Role {
@@ -140,7 +189,12 @@ export class Account {
   }
 
   secretOf(accessKeyId: string): string | undefined {
-    return (this.users.get(accessKeyId) ?? this.sessions.get(accessKeyId))?.secretAccessKey;
+    const user = this.users.get(accessKeyId);
+    if (!user) return this.sessions.get(accessKeyId)?.secretAccessKey;
+    const key = this.accessKeysOf(user).find(({ id }) => id === accessKeyId);
+    const isKnown =
+      key?.status === 'Active' && (key.id === user.accessKeyId || key.createdAt + this.keyLagMs <= Date.now());
+    return isKnown ? key.secret : undefined;
   }
 
   /** @throws AwsError `ExpiredToken` or `InvalidClientTokenId` */

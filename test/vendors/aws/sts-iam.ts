@@ -1,5 +1,5 @@
 /** STS and IAM as far as Warder calls them, with the checks and the errors of the real ones. */
-import type { Account, Principal, Role } from './account.ts';
+import type { Account, Principal, Role, User } from './account.ts';
 import { AwsError, type XmlValue } from './answers.ts';
 import { MalformedPolicy, type Policy, parsePolicy, trusts } from './policy.ts';
 
@@ -138,7 +138,50 @@ export const stsOperations: Record<string, Operation> = {
   GetCallerIdentity: (account, caller) => ({ Arn: caller.arn, UserId: caller.id, Account: account.id }),
 };
 
+/** Without a name it is whoever asks, as IAM has it. */
+const userNamed = (account: Account, caller: Principal, form: URLSearchParams, action: string): User => {
+  const given = form.get('UserName');
+  const name =
+    given === null
+      ? caller.arn.slice(caller.arn.lastIndexOf('/') + 1)
+      : required(form, 'UserName', /^[\w+=,.@-]{1,64}$/);
+  const user = account.userNamed(name);
+  account.authorise(caller, action, user?.arn ?? `arn:aws:iam::${account.id}:user/${name}`);
+  if (!user) throw new AwsError('NoSuchEntity', 404, `The user with name ${name} cannot be found.`);
+  return user;
+};
+
+const wholeSeconds = (ms: number): string => new Date(Math.floor(ms / 1000) * 1000).toISOString().replace('.000Z', 'Z');
+
 export const iamOperations: Record<string, Operation> = {
+  ListAccessKeys: (account, caller, form) => {
+    const user = userNamed(account, caller, form, 'iam:ListAccessKeys');
+    const keys = account.accessKeysOf(user).map(({ id, status, createdAt }) => ({
+      UserName: user.name,
+      AccessKeyId: id,
+      Status: status,
+      CreateDate: wholeSeconds(createdAt),
+    }));
+    return { AccessKeyMetadata: keys, IsTruncated: 'false' };
+  },
+  CreateAccessKey: (account, caller, form) => {
+    const user = userNamed(account, caller, form, 'iam:CreateAccessKey');
+    const { id, secret, status, createdAt } = account.addAccessKey(user);
+    return {
+      AccessKey: {
+        UserName: user.name,
+        AccessKeyId: id,
+        Status: status,
+        SecretAccessKey: secret,
+        CreateDate: wholeSeconds(createdAt),
+      },
+    };
+  },
+  DeleteAccessKey: (account, caller, form) => {
+    const user = userNamed(account, caller, form, 'iam:DeleteAccessKey');
+    account.deleteAccessKey(user, required(form, 'AccessKeyId', /^\w{16,128}$/));
+    return {};
+  },
   GetRole: (account, caller, form) => {
     mayOn(account, caller, 'iam:GetRole', form);
     const role = roleNamed(account, form);

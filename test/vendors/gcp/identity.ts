@@ -28,7 +28,8 @@ export const tokenRequest = async (state: GcpState, form: URLSearchParams) => {
     const account = state.accounts.get(String(decodeJwt(assertion).iss));
     const { kid } = decodeProtectedHeader(assertion);
     // Without a key id each key is tried.
-    const keys = account ? [...account.keys].filter(([id]) => kid === undefined || id === kid) : [];
+    const isKnown = (id: string): boolean => (account?.knownAt.get(id) ?? 0) <= Date.now();
+    const keys = account ? [...account.keys].filter(([id]) => (kid === undefined || id === kid) && isKnown(id)) : [];
     const [found] = keys;
     if (!found) throw bad;
     const verified = await jwtVerify(assertion, found[1], {

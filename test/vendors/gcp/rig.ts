@@ -36,6 +36,7 @@ const allAt = (url: string) => ({
   token_url: `${url}/token`,
   iam_credentials_url: url,
   sts_url: `${url}/v1/token`,
+  iam_url: url,
   allow_private_network: true,
 });
 
@@ -70,9 +71,17 @@ export const keyFileOf = (privateKey: string, more: object = {}): string =>
     ...more,
   });
 
-const account = (email: string, tokenCreators: string[] = []): [string, Account] => [
+export const account = (email: string, tokenCreators: string[] = []): [string, Account] => [
   email,
-  { email, keys: new Map(), tokenCreators: new Set(tokenCreators), extended: false },
+  {
+    email,
+    keys: new Map(),
+    certificates: new Map(),
+    knownAt: new Map(),
+    keyAdmins: new Set(),
+    tokenCreators: new Set(tokenCreators),
+    extended: false,
+  },
 ];
 
 export const gcpState = (): GcpState => {
@@ -92,6 +101,7 @@ export const gcpState = (): GcpState => {
     pool: undefined,
     tokens: new Map(),
     clockOffsetMs: 0,
+    keyLagMs: 0,
     intercept: undefined,
   };
 };

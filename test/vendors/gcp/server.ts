@@ -2,6 +2,7 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { Problem, statusProblem } from './answers.ts';
 import { exchange, generateAccessToken, tokenRequest } from './identity.ts';
+import { aboutKeys } from './keys.ts';
 import { type GcpState, liveToken, nowOf, type Token } from './state.ts';
 import { getObject, insertObject } from './storage.ts';
 
@@ -42,6 +43,11 @@ const routed = async (state: GcpState, req: IncomingMessage): Promise<unknown> =
   if (route === 'POST /v1/token') return exchange(state, await readForm(req));
   const account = match(/^POST \/v1\/projects\/-\/serviceAccounts\/([^/:]+):generateAccessToken$/)?.[0];
   if (account !== undefined) return generateAccessToken(state, callerOf(state, req), account, await readJson(req));
+  const keys = match(/^(\w+ \/v1\/projects\/-\/serviceAccounts\/([^/:]+)\/keys.*)$/);
+  if (keys?.[1] !== undefined) {
+    const body = req.method === 'POST' ? await readJson(req) : {};
+    return aboutKeys(state, callerOf(state, req), { email: keys[1], method: String(req.method), url, body });
+  }
   const object = match(/^GET \/storage\/v1\/b\/([^/]+)\/o\/([^/]+)$/);
   if (object) return getObject(state, callerOf(state, req), object[0] ?? '', object[1] ?? '');
   const bucket = match(/^POST \/upload\/storage\/v1\/b\/([^/]+)\/o$/)?.[0];

@@ -25,6 +25,12 @@ export interface Account {
   email: string;
   /** Public halves of its keys, by id. */
   keys: Map<string, KeyObject>;
+  /** Of keys whose public half was uploaded, by key id: as it was uploaded. */
+  certificates: Map<string, string>;
+  /** When a key becomes known to those who check it, by id; absent: it is known. */
+  knownAt: Map<string, number>;
+  /** Principals with roles/iam.serviceAccountKeyAdmin on it. */
+  keyAdmins: Set<string>;
   /** Principals with roles/iam.serviceAccountTokenCreator on it. */
   tokenCreators: Set<string>;
   /** By the organisation's policy a token may live for twelve hours instead of one. */
@@ -51,6 +57,8 @@ export interface GcpState {
   pool: Pool | undefined;
   tokens: Map<string, Token>;
   clockOffsetMs: number;
+  /** A new key is known so much later. */
+  keyLagMs: number;
   intercept:
     | ((route: string) => { status: number; headers?: Record<string, string>; body?: unknown } | undefined)
     | undefined;

@@ -113,6 +113,15 @@ export class Accounts {
       (session, [name, seconds]) => this.#lock(session, name ?? '', Number(seconds)),
     ],
     [
+      `SELECT IS_USED_LOCK\\(${text}\\)`,
+      (_, [name = '']) => {
+        const holder = this.#locks.get(name);
+        return { columns: ['holder'], rows: [[holder === undefined ? null : String(holder)]] };
+      },
+    ],
+    ['SELECT CURRENT_USER\\(\\)', (session) => ({ columns: ['CURRENT_USER()'], rows: [[`${session.user}@%`]] })],
+    ['DO SLEEP\\(([0-9.]+)\\)', (_, [seconds]) => pause(Number(seconds) * 1000, {})],
+    [
       `SELECT RELEASE_LOCK\\(${text}\\)`,
       (session, [name = '']) => {
         const held = this.#locks.get(name) === session.id;
@@ -134,10 +143,20 @@ export class Accounts {
       },
     ],
     [
-      `ALTER USER ${account} ACCOUNT LOCK`,
-      (session, [quoted, plain]) => {
+      `ALTER USER ${account} ACCOUNT (LOCK|UNLOCK)`,
+      (session, [quoted, plain, , how]) => {
         this.#may(session, 'CREATE USER');
-        this.#one('ALTER USER', this.#named(quoted, plain)).locked = true;
+        this.#one('ALTER USER', this.#named(quoted, plain)).locked = how === 'LOCK';
+      },
+    ],
+    [
+      `ALTER USER ${account} IDENTIFIED WITH caching_sha2_password BY ${text}`,
+      (session, [quoted, plain, , password = '']) => {
+        const name = this.#named(quoted, plain);
+        if (name !== session.user) this.#may(session, 'CREATE USER');
+        const known = this.#one('ALTER USER', name);
+        known.verifier = sha256(sha256(unquoted(password)));
+        known.cached = false;
       },
     ],
     [
@@ -170,10 +189,12 @@ export class Accounts {
       },
     ],
     [
-      `SELECT ID FROM performance_schema\\.processlist WHERE USER = ${text}`,
-      (session, [name = '']) => {
-        this.#may(session, 'PROCESS');
-        const theirs = [...this.#sessions.values()].filter(({ user }) => user === unquoted(name));
+      `SELECT ID FROM performance_schema\\.processlist WHERE USER = ${text}( AND ID <> CONNECTION_ID\\(\\))?`,
+      (session, [name = '', butThis]) => {
+        if (unquoted(name) !== session.user) this.#may(session, 'PROCESS');
+        const theirs = [...this.#sessions.values()].filter(
+          ({ id, user }) => user === unquoted(name) && (butThis === undefined || id !== session.id),
+        );
         return { columns: ['ID'], rows: theirs.map(({ id }) => [String(id)]) };
       },
     ],

@@ -23,6 +23,9 @@ export interface OidcServer {
     denies?: boolean;
     redirect_uris?: string[];
   }): Promise<void>;
+  /** One more client, which may have several secrets and manage them at `/manage/secrets` with the scope `admin`. */
+  addClient(): Promise<{ id: string; secret: string; key_id: string }>;
+  clientSecrets(id: string, secret?: string): Promise<{ count: number; accepted: boolean }>;
   stats(): Promise<OidcStats>;
   /** Access tokens that work. */
   tokens(): Promise<string[]>;
@@ -47,6 +50,9 @@ export const startOidcServer = async (): Promise<OidcServer> => {
     url,
     client: { id: 'warder', secret: 'client-secret-of-warder-0123456789' },
     set: async (what) => void (await post('control/set', what)),
+    addClient: async () => (await post('control/client')) as { id: string; secret: string; key_id: string },
+    clientSecrets: async (id, secret) =>
+      (await post('control/client-secrets', { id, secret })) as { count: number; accepted: boolean },
     stats: async () => (await post('control/stats')) as OidcStats,
     tokens: async () => (await post('control/tokens')) as string[],
     refreshTokens: async () => (await post('control/refresh-tokens')) as { id: string; consumed: boolean }[],

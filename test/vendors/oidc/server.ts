@@ -3,6 +3,7 @@
  * reuse taken for theft, revocation, introspection, `iss` in the answers. Beside it a resource that its tokens open, and
  * `/control/…` for the test. Prints its address.
  */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
@@ -28,6 +29,34 @@ const readJson = async (req: IncomingMessage): Promise<Record<string, unknown>> 
 };
 
 let provider: Provider;
+
+/** Secrets of clients that have several, as Entra and Okta give them: by client, then by the secret's id. */
+const clientSecrets = new Map<string, Map<string, { name: string; secret: string }>>();
+let secretsMade = 0;
+const addSecret = (client: string, name: string): { keyId: string; secretText: string } => {
+  secretsMade += 1;
+  const [keyId, secretText] = [`secret-${secretsMade}`, `cs~${randomBytes(24).toString('base64url')}:%&+=`];
+  const of = clientSecrets.get(client) ?? new Map();
+  clientSecrets.set(client, of.set(keyId, { name, secret: secretText }));
+  return { keyId, secretText };
+};
+const isSecretOf = (client: string, secret: unknown): boolean =>
+  [...(clientSecrets.get(client)?.values() ?? [])].some((one) => one.secret === secret);
+
+/** Where a client makes, lists and ends its own secrets, with a token of its own that has the scope `admin`. */
+const manage = async (req: IncomingMessage, res: ServerResponse, path: string): Promise<void> => {
+  const body = await readJson(req);
+  const token = await provider.ClientCredentials.find(/^Bearer (.+)$/.exec(req.headers.authorization ?? '')?.[1] ?? '');
+  const send = (status: number, answer?: object): void => {
+    res.writeHead(status, { 'content-type': 'application/json' }).end(answer && JSON.stringify(answer));
+  };
+  if (!token?.isValid || !token.clientId) return send(401);
+  if (!(token.scope ?? '').split(' ').includes('admin')) return send(403);
+  const secrets = clientSecrets.get(token.clientId) ?? new Map();
+  if (req.method === 'POST') return send(201, addSecret(token.clientId, String(body['displayName'])));
+  if (req.method === 'DELETE') return send(secrets.delete(path.slice('/manage/secrets/'.length)) ? 204 : 404);
+  return send(200, { secrets: [...secrets].map(([keyId, { name }]) => ({ keyId, displayName: name })) });
+};
 
 const resource = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
   const token = /^Bearer (.+)$/.exec(req.headers.authorization ?? '')?.[1] ?? '';
@@ -90,6 +119,18 @@ const control = async (req: IncomingMessage, res: ServerResponse, what: string):
     case 'forget':
       for (const model of ['AccessToken', 'ClientCredentials', 'RefreshToken', 'Grant']) storeOf(model).clear();
       return answer({});
+    case 'client': {
+      secretsMade += 1;
+      const id = `client-${secretsMade}`;
+      const { keyId, secretText } = addSecret(id, 'made by hand');
+      storeOf('Client').set(id, { ...storeOf('Client').get(clientId), client_id: id, client_secret: secretText });
+      return answer({ id, secret: secretText, key_id: keyId });
+    }
+    case 'client-secrets':
+      return answer({
+        count: clientSecrets.get(String(body['id']))?.size ?? 0,
+        accepted: isSecretOf(String(body['id']), body['secret']),
+      });
     case 'stats':
       return answer({ ...counts, redeemed });
     default:
@@ -102,6 +143,7 @@ const handler = (req: IncomingMessage, res: ServerResponse): void => {
   if (path === '/token') counts.token_requests += 1;
   const work = async (): Promise<unknown> => {
     if (path === '/api/things') return resource(req, res);
+    if (path.startsWith('/manage/')) return manage(req, res, path);
     if (path.startsWith('/interaction/')) return interaction(req, res);
     return provider.callback()(req, res);
   };
@@ -111,7 +153,7 @@ const handler = (req: IncomingMessage, res: ServerResponse): void => {
   });
 };
 
-const server = await startTroubledServer(handler, (req) => !/^\/token(?:\/|\?|$)/.test(req.url ?? ''));
+const server = await startTroubledServer(handler, (req) => !/^\/(?:token|manage)(?:\/|\?|$)/.test(req.url ?? ''));
 
 provider = new Provider(server.url, {
   adapter: MemoryStore,
@@ -153,6 +195,10 @@ storeOf('Client').set(clientId, {
   scope: 'openid offline_access read write admin',
   token_endpoint_auth_method: 'client_secret_basic',
 });
+const { compareClientSecret } = provider.Client.prototype;
+provider.Client.prototype.compareClientSecret = function (actual: string) {
+  return clientSecrets.has(this.clientId) ? isSecretOf(this.clientId, actual) : compareClientSecret.call(this, actual);
+};
 provider.on('grant.success', (ctx: KoaContextWithOIDC) => {
   const used = ctx.oidc.entities.RotatedRefreshToken ?? ctx.oidc.entities.RefreshToken;
   if (ctx.oidc.params?.['grant_type'] !== 'refresh_token' || !used) return;

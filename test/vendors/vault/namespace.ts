@@ -19,7 +19,8 @@ export interface VaultAnswer {
 
 interface AppRole {
   roleId: string;
-  secretIds: Set<string>;
+  /** By secret id. */
+  secretIds: Map<string, { accessor: string; metadata: Record<string, string> }>;
   policies: string[];
   ttl: number;
   max: number;
@@ -228,7 +229,7 @@ export class Namespace {
   }
 
   #authCall({ method, path, body }: VaultCall): VaultAnswer {
-    const [, mount = '', kind = '', name = '', what = ''] = path.split('/');
+    const [, mount = '', kind = '', name = '', what = '', action = ''] = path.split('/');
     const key = `${mount}/${name}`;
     const type = this.#authMounts.get(mount);
     if (type === 'approle' && kind === 'role') {
@@ -239,16 +240,12 @@ export class Namespace {
           seconds(body['token_ttl'], 3600),
           seconds(body['token_max_ttl']),
         ];
-        this.#approles.set(key, { roleId: randomUUID(), secretIds: new Set(), policies, ttl, max });
+        this.#approles.set(key, { roleId: randomUUID(), secretIds: new Map(), policies, ttl, max });
         return done;
       }
       if (!role) throw notFound();
       if (what === 'role-id' && method === 'GET') return envelope({ data: { role_id: role.roleId } });
-      if (what === 'secret-id' && method === 'POST') {
-        const id = randomUUID();
-        role.secretIds.add(id);
-        return envelope({ data: { secret_id: id } });
-      }
+      return this.#secretIdCall(role, [what, action].join('/'), method, body);
     }
     if (type === 'kubernetes' && kind === 'role' && method === 'POST') {
       const accounts = list(body['bound_service_account_names']);
@@ -260,6 +257,41 @@ export class Namespace {
       return done;
     }
     throw notFound();
+  }
+
+  /** developer.hashicorp.com/vault/api-docs/auth/approle: secret ids, by themselves and by their accessors. */
+  #secretIdCall({ secretIds }: AppRole, what: string, method: string, body: Record<string, unknown>): VaultAnswer {
+    if (what === 'secret-id/' && method === 'POST') {
+      const [id, accessor] = [randomUUID(), randomUUID()];
+      let metadata: Record<string, string>;
+      try {
+        metadata = JSON.parse(String(body['metadata'] ?? '{}'));
+      } catch {
+        throw new VaultError(400, 'failed to parse metadata: invalid character');
+      }
+      secretIds.set(id, { accessor, metadata });
+      return envelope({ data: { secret_id: id, secret_id_accessor: accessor, secret_id_ttl: 0 } });
+    }
+    if (what === 'secret-id/' && method === 'LIST') {
+      if (secretIds.size === 0) throw notFound();
+      return envelope({ data: { keys: [...secretIds.values()].map(({ accessor }) => accessor) } });
+    }
+    if (method !== 'POST') throw notFound();
+    if (what === 'secret-id/destroy') {
+      // Nothing is said of one that is not there.
+      secretIds.delete(String(body['secret_id']));
+      return done;
+    }
+    const [id, found] = [...secretIds].find(([, one]) => one.accessor === body['secret_id_accessor']) ?? [];
+    if (id === undefined || !found) {
+      throw new VaultError(404, `failed to find accessor entry for secret_id_accessor: ${body['secret_id_accessor']}`);
+    }
+    if (what === 'secret-id-accessor/lookup') {
+      return envelope({ data: { secret_id_accessor: found.accessor, metadata: found.metadata, cidr_list: [] } });
+    }
+    if (what !== 'secret-id-accessor/destroy') throw notFound();
+    secretIds.delete(id);
+    return done;
   }
 
   #login(mount: string, body: Record<string, unknown>): VaultAnswer {

@@ -55,6 +55,7 @@ const plansOf = (table: string, ask: () => unknown): string[] => {
 const page = { limit: 10 };
 const auditPage = { limit: 10 };
 const inTheMiddle = make.now + 90 * make.minute;
+const fence = (selector: Selector) => ({ selector, ownedAgents: [], seq: 3, at: make.now });
 
 const grantQueries: [string, () => unknown, RegExp][] = [
   ['grants of an agent', () => reader.grants({ agent_id: 'a' }, page), /INDEX grants_by_agent \(agent_id=\?\)/],
@@ -82,6 +83,26 @@ const grantQueries: [string, () => unknown, RegExp][] = [
   ],
   ['a later page of all grants', () => reader.grants({}, { limit: 5, before: 'g' }), /PRIMARY KEY \(id<\?\)/],
   ['what a drain walks', () => reader.upstreamGrants('', 10), /INDEX grants_upstream \(id>\?\)/],
+  [
+    'what a revocation waits for',
+    () => reader.upstreamGrantsOf(fence({ agent: 'a' }), make.now, '', 10, []),
+    /INDEX grants_upstream \(id>\?\)/,
+  ],
+  [
+    'what is left of before the window of a receipt',
+    () => reader.listedGrants(fence({ agent: 'a' }), make.now, '', 10),
+    /INDEX grants_upstream \(id>\? AND id<\?\)/,
+  ],
+  [
+    'what a receipt lists of an agent',
+    () => reader.listedGrants(fence({ agent: 'a' }), make.now, 'grt_7', 10),
+    /INDEX grants_by_agent \(agent_id=\? AND id>\? AND id<\?\)/,
+  ],
+  [
+    'when the next that lives on ends',
+    () => reader.nextEndOf('rev', make.now),
+    /USING INDEX grants_by_revocation \(revocation_id=\? AND upstream=\?\)/,
+  ],
   ['what recovery walks', () => reader.intendedGrants(10, 10), /INDEX grants_intended/],
   [
     'kept boxes under older keys',
@@ -125,6 +146,11 @@ const auditQueries: [string, () => unknown, RegExp][] = [
     /INTEGER PRIMARY KEY \(rowid>\? AND rowid<\?\)/,
   ],
   ['a range of entries', () => reader.auditRange({}, 0, 10, 10), /INTEGER PRIMARY KEY \(rowid>\? AND rowid<\?\)/],
+  [
+    'entries that have to be told',
+    () => makeReader(db).entriesToTell(['agent.suspended'], 0, 10),
+    /INTEGER PRIMARY KEY \(rowid=\?\)/,
+  ],
   ['leaves for a proof', () => reader.inclusionProof(1, 3), /INTEGER PRIMARY KEY \(rowid>\? AND rowid<\?\)/],
 ];
 
@@ -190,6 +216,17 @@ test('rows whose time is over, open revocations and secrets are found by an inde
   );
   expect(found('revocations', () => reader.openRevocations())).toContain('INDEX revocations_open');
   expect(found('secrets', () => reader.secret('c', 1))).toContain('(connection_id=? AND number=?)');
+});
+
+test('what belongs to an incident is found by an index', () => {
+  const found = (table: string, ask: () => unknown): string => plansOf(table, ask).join();
+  // Of rare types there are few: they may be sorted, and must not be looked for among the everyday ones.
+  expect(found('audit', () => reader.auditOfTypes(['incident.opened', 'freeze.created'], 0, 9, 5))).toContain(
+    'INDEX audit_by_type (type=? AND rowid>? AND rowid<?)',
+  );
+  expect(found('freezes', () => reader.freezes({ incident_id: 'i' }, page))).toContain('INDEX freezes_by_incident');
+  expect(found('grants', () => reader.grantsLeftUpstream(['r'], 5))).toContain('INDEX grants_by_revocation');
+  expect(found('incident_items', () => reader.incidentItems('i'))).toContain('(incident_id=?)');
 });
 
 describe('no write walks a table', () => {

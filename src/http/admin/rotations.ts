@@ -1,0 +1,372 @@
+/** `/admin/v1/rotations`: replacing secrets, by asking and by schedule; and the policies of connections and keys. */
+import { z } from 'zod';
+import { Refused } from '../../domain/refusals.ts';
+import {
+  type KeyPolicy,
+  keyPolicies,
+  type Rotation,
+  type RotationPolicy,
+  type RotationSchedule,
+} from '../../domain/rotation.ts';
+import { connectionCalled } from '../../services/access/manage-connections.ts';
+import type { Core } from '../../services/core.ts';
+import {
+  askForAll,
+  askKeyRotation,
+  askRotation,
+  cancelRotation,
+  previewRotation,
+} from '../../services/rotation/ask-rotation.ts';
+import { dueAt, opensAt, overdueAfterMs } from '../../services/rotation/due.ts';
+import { type PolicyInput, setKeyPolicy, setPolicy, unsetPolicy } from '../../services/rotation/manage-policies.ts';
+import { isAccountsMethod } from '../../services/rotation/method.ts';
+import { defaultGraceSeconds } from '../../services/rotation/request-rotation.ts';
+import type { Edge } from '../edge.ts';
+import * as field from '../schemas.ts';
+import { InvalidRequest } from '../validate.ts';
+import { iso, isoOrNull } from '../views.ts';
+import {
+  type AdminContext,
+  type AdminRoute,
+  admins,
+  created,
+  everyone,
+  managers,
+  noContent,
+  ok,
+  responders,
+  route,
+} from './route.ts';
+
+const days = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
+const minutesOf = (text: string): number => Number(text.slice(0, 2)) * 60 + Number(text.slice(3));
+const clock = (pattern: RegExp) => z.string().regex(pattern, 'a time of day in UTC like 22:00').transform(minutesOf);
+const shownClock = (minutes: number): string =>
+  `${String(Math.floor(minutes / 60)).padStart(2, '0')}:${String(minutes % 60).padStart(2, '0')}`;
+
+const longestGraceSeconds = 90 * 86_400;
+
+const times = {
+  every_seconds: z.int().min(1).optional(),
+  cron: z
+    .string()
+    .max(200)
+    .regex(/^[\x21-\x7e]+(?: [\x21-\x7e]+){4}$/, 'five fields: minute hour day month weekday')
+    .optional(),
+  time_zone: z.string().max(60).optional(),
+  window: z
+    .strictObject({
+      days: z
+        .array(z.enum(days))
+        .min(1)
+        .refine((list) => new Set(list).size === list.length, 'a day is named twice')
+        .optional(),
+      from: clock(/^([01][0-9]|2[0-3]):[0-5][0-9]$/),
+      to: clock(/^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$/),
+    })
+    .nullish(),
+};
+const document = z.record(z.string().max(100), z.unknown());
+
+export const rotationSchema = z.strictObject({
+  ...times,
+  grace_seconds: z.int().min(0).max(longestGraceSeconds).default(defaultGraceSeconds),
+  fence: z.boolean().default(false),
+  method: document.optional(),
+});
+const policyBody = rotationSchema.extend({ secret: document.optional() });
+const keyPolicyBody = z.strictObject(times);
+
+type Times = z.infer<typeof keyPolicyBody>;
+
+/** @throws InvalidRequest */
+const timesOf = ({ every_seconds, cron, time_zone, window }: Times): Pick<PolicyInput, 'schedule' | 'window'> => {
+  if (every_seconds !== undefined && cron !== undefined)
+    throw new InvalidRequest(['cron: one of every_seconds and cron']);
+  if (time_zone !== undefined && cron === undefined) throw new InvalidRequest(['time_zone: only with cron']);
+  const schedule: RotationSchedule | null =
+    every_seconds !== undefined
+      ? { every_seconds }
+      : cron !== undefined
+        ? { cron, ...(time_zone === undefined ? {} : { time_zone }) }
+        : null;
+  return {
+    schedule,
+    window: window
+      ? {
+          from: window.from,
+          to: window.to,
+          ...(window.days ? { days: window.days.map((day) => days.indexOf(day)) } : {}),
+        }
+      : null,
+  };
+};
+
+/** What a policy's body says. @throws InvalidRequest */
+export const policyInput = (body: z.infer<typeof rotationSchema>): PolicyInput => ({
+  ...timesOf(body),
+  grace_seconds: body.grace_seconds,
+  fence: body.fence,
+  method: body.method,
+});
+
+const ask = z
+  .strictObject({
+    connection: field.reference.optional(),
+    key: z.enum(keyPolicies).optional(),
+    all: z.literal(true).optional(),
+    due: z.boolean().default(false),
+    reason: field.reason.optional(),
+    now: z.boolean().default(false),
+    fence: z.boolean().optional(),
+    dry_run: z.boolean().default(false),
+  })
+  .refine(
+    ({ connection, key, all }) => [connection, key, all].filter((one) => one !== undefined).length === 1,
+    'one of connection, key and all',
+  )
+  .refine(({ due, all }) => !due || all, 'due: only with all')
+  .refine(({ dry_run, connection }) => !dry_run || connection !== undefined, 'dry_run: only for a connection');
+
+const history = z.strictObject({
+  ...field.pageQuery('rot'),
+  connection: field.reference.optional(),
+  key: z.enum(keyPolicies).optional(),
+});
+
+/** What a rotation is about: one of the two. */
+const subjectOf = (core: Core, row: Pick<Rotation | RotationPolicy, 'connection_id'>, id: string) =>
+  row.connection_id === null
+    ? { connection: null, key: id }
+    : { connection: core.state.connections.get(row.connection_id)?.name ?? row.connection_id, key: null };
+
+/** Never the handle, the settings or the method: of those the audit log and the policy speak. */
+export const rotationView = (core: Core, row: Rotation) => ({
+  id: row.id,
+  ...subjectOf(core, row, row.policy_id),
+  status: row.status,
+  step: row.step,
+  attempt: row.attempt,
+  why: row.cause,
+  reason: row.reason,
+  requested_by: row.requested_by,
+  revocation: row.revocation_id,
+  from_version: row.from_version,
+  to_version: row.to_version,
+  fence: row.fence,
+  failure: row.failure,
+  ...(isAccountsMethod(row.method) && row.handle ? { accounts: row.handle } : {}),
+  asked_at: iso(row.created_at),
+  started_at: isoOrNull(row.started_at),
+  in_force_at: isoOrNull(row.finished_at),
+  retires_at: isoOrNull(row.retire_at),
+  ended_at: isoOrNull(row.ended_at),
+  next_at: isoOrNull(nextAt(core, row)),
+});
+
+/** When something is done about it next, as far as that is known. */
+const nextAt = (core: Core, row: Rotation): number | null => {
+  if (row.ended_at !== null) return null;
+  if (row.status !== 'asked' || row.at_once) return row.not_before;
+  return opensAt(
+    core.state.rotationPolicies.get(row.policy_id)?.window ?? null,
+    Math.max(row.not_before, core.clock.now()),
+  );
+};
+
+const scheduleView = (schedule: RotationSchedule | null) => ({
+  every_seconds: schedule && 'every_seconds' in schedule ? schedule.every_seconds : null,
+  cron: schedule && 'cron' in schedule ? schedule.cron : null,
+  time_zone: schedule && 'cron' in schedule ? (schedule.time_zone ?? 'UTC') : null,
+});
+
+const windowView = ({ window }: RotationPolicy) =>
+  window && {
+    ...(window.days ? { days: window.days.flatMap((day) => days[day] ?? []) } : {}),
+    from: shownClock(window.from),
+    to: shownClock(window.to),
+  };
+
+const policyView = (core: Core, policy: RotationPolicy) => {
+  const due = dueAt(policy);
+  return {
+    ...subjectOf(core, policy, policy.id),
+    ...scheduleView(policy.schedule),
+    window: windowView(policy),
+    grace_seconds: policy.grace_seconds,
+    fence: policy.fence,
+    method: policy.method,
+    rotated_at: isoOrNull(policy.rotated_at),
+    due_at: isoOrNull(due ?? null),
+    overdue: due !== undefined && core.clock.now() > due + overdueAfterMs,
+    version: policy.version,
+    created_at: iso(policy.created_at),
+    updated_at: iso(policy.updated_at),
+  };
+};
+
+/** Of those that have not ended the one that is furthest. */
+const currentOf = (core: Core, policyId: string): Rotation | undefined => {
+  const open = core.state.rotations.ofPolicy(policyId);
+  return open.find(({ status }) => status !== 'asked') ?? open[0];
+};
+
+const list = async (core: Core) => {
+  const last = new Map((await core.reader.lastRotations()).map((row) => [row.policy_id, row]));
+  const ids = new Set([
+    ...core.state.rotationPolicies.all().map(({ id }) => id),
+    ...core.state.rotations.all().map(({ policy_id }) => policy_id),
+  ]);
+  return [...ids].sort().map((id) => {
+    const policy = core.state.rotationPolicies.get(id);
+    const current = currentOf(core, id);
+    const before = last.get(id);
+    const about = policy ?? current;
+    return {
+      ...subjectOf(core, { connection_id: about?.connection_id ?? null }, id),
+      policy: policy ? policyView(core, policy) : null,
+      current: current ? rotationView(core, current) : null,
+      last: before ? rotationView(core, before) : null,
+    };
+  });
+};
+
+const keyCalled = (which: string | undefined): KeyPolicy => {
+  const found = keyPolicies.find((one) => one === which);
+  if (!found) throw new Refused('not_found', `there is no such key: ${keyPolicies.join(', ')}`);
+  return found;
+};
+/** As for rotating them by hand (keys.ts): the key-encryption key is the admins'. */
+const keyRoles = { 'key-encryption': admins, signing: managers } as const;
+
+const requireKeyRole = (which: KeyPolicy, { operator }: Pick<AdminContext<unknown, unknown>, 'operator'>): void => {
+  if (operator.roles.some((role) => keyRoles[which].includes(role))) return;
+  throw new Refused('forbidden', `this needs one of the roles ${keyRoles[which].join(', ')}`);
+};
+
+const named = (edge: Edge, params: Record<string, string>) => connectionCalled(edge.core, params['name'] ?? '');
+const maxBodyBytes = 256 * 1024;
+
+export const rotationRoutes: AdminRoute[] = [
+  route({
+    method: 'GET',
+    path: '/rotations',
+    roles: everyone,
+    summary: 'Every rotation policy: when its secret was rotated, when it is due, what is under way',
+    handle: async ({ edge }) => ok({ items: await list(edge.core) }),
+  }),
+  route({
+    method: 'GET',
+    path: '/rotations/history',
+    roles: everyone,
+    summary: 'Rotations, newest first: who asked for them, when, why, and how they ended',
+    query: history,
+    handle: async ({ edge, query }) => {
+      const { core } = edge;
+      const policyId =
+        query.key ?? (query.connection === undefined ? undefined : connectionCalled(core, query.connection).id);
+      const rows = await core.reader.rotations({ policy_id: policyId }, { before: query.cursor, limit: query.limit });
+      return ok({
+        items: rows.map((row) => rotationView(core, row)),
+        next_cursor: rows.length === query.limit ? (rows.at(-1)?.id ?? null) : null,
+      });
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/rotations/:id',
+    roles: everyone,
+    summary: 'Show one rotation: how far it is, or how it ended',
+    handle: async ({ edge, params }) => {
+      const row = await edge.core.reader.rotation(params['id'] ?? '');
+      if (!row) throw new Refused('not_found', 'there is no such rotation');
+      return ok(rotationView(edge.core, row));
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/rotations',
+    roles: responders,
+    summary: 'Rotate a secret, or all that have a policy; in its window, or now',
+    body: ask,
+    handle: async (context) => {
+      const { edge, body, caller } = context;
+      const { core } = edge;
+      const options = { reason: body.reason ?? null, now: body.now, fence: body.fence };
+      if (body.all) {
+        const asked = await askForAll(core, { ...options, due: body.due }, caller);
+        const items = asked.rotations.map((row) => rotationView(core, row));
+        return created({ items, skipped: asked.skipped }, '/admin/v1/rotations/history');
+      }
+      if (body.key) {
+        requireKeyRole(body.key, context);
+        const asked = await askKeyRotation(core, body.key, options, caller);
+        return created(rotationView(core, asked), `/admin/v1/rotations/${asked.id}`);
+      }
+      const connection = connectionCalled(core, body.connection ?? '');
+      if (body.dry_run) {
+        const preview = await previewRotation(core, connection, options, caller);
+        return ok({ ...preview, begins_at: isoOrNull(preview.begins_at) });
+      }
+      const asked = await askRotation(core, connection, options, caller);
+      return created(rotationView(core, asked), `/admin/v1/rotations/${asked.id}`);
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/rotations/:id',
+    roles: responders,
+    summary: 'Cancel a rotation that was asked for and has not begun',
+    handle: async ({ edge, params, operator, caller }) =>
+      ok(rotationView(edge.core, await cancelRotation(edge.core, params['id'] ?? '', operator, caller))),
+  }),
+  route({
+    method: 'PUT',
+    path: '/connections/:name/rotation',
+    roles: managers,
+    summary: 'Set when and how the secret of a connection is rotated, as a whole',
+    body: policyBody,
+    maxBodyBytes,
+    handle: async ({ edge, params, body, operator, caller }) => {
+      const { secret, ...policy } = body;
+      const input = { ...policyInput(policy), ...(secret === undefined ? {} : { secret }) };
+      return ok(policyView(edge.core, await setPolicy(edge.core, named(edge, params), input, operator, caller)));
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/connections/:name/rotation',
+    roles: managers,
+    summary: 'Rotate the secret of a connection only when somebody asks',
+    handle: async ({ edge, params, caller }) => {
+      await unsetPolicy(edge.core, named(edge, params).id, caller);
+      return noContent();
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/keys/rotation/:which',
+    roles: managers,
+    summary: 'Set when a key of Warder’s own is rotated: key-encryption (admins only) or signing',
+    body: keyPolicyBody,
+    handle: async (context) => {
+      const { edge, params, body, caller } = context;
+      const which = keyCalled(params['which']);
+      requireKeyRole(which, context);
+      return ok(policyView(edge.core, await setKeyPolicy(edge.core, which, timesOf(body), caller)));
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/keys/rotation/:which',
+    roles: managers,
+    summary: 'Rotate a key of Warder’s own only when somebody asks',
+    handle: async (context) => {
+      const { edge, params, caller } = context;
+      const which = keyCalled(params['which']);
+      requireKeyRole(which, context);
+      await unsetPolicy(edge.core, which, caller);
+      return noContent();
+    },
+  }),
+];

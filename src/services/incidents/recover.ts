@@ -1,0 +1,196 @@
+/**
+ * Back to work with less: freezes are lifted, agents that containing it suspended are resumed, and entitlements are
+ * narrowed, all in one commit, so that nothing is issued under the wider ones in between. It gives nobody more than they
+ * had before the incident.
+ */
+import type { EntitlementChange, EntitlementLimits, Incident } from '../../domain/incident.ts';
+import type { Entitlement, Operator } from '../../domain/model.ts';
+import { Refused } from '../../domain/refusals.ts';
+import { prepareAgentPatch } from '../access/manage-agents.ts';
+import {
+  entitlementCalled,
+  prepareEntitlementDeletion,
+  prepareEntitlementPatch,
+} from '../access/manage-entitlements.ts';
+import type { Change } from '../change.ts';
+import type { Caller, Core } from '../core.ts';
+import { InvalidInput } from '../invalid-input.ts';
+import { reachedAgents } from '../revocation/revoke.ts';
+import { liftWrites } from './freeze.ts';
+import { changeIncident, incidentCalled, incidentRecord, stepOf } from './incidents.ts';
+import { exposureOf } from './remediate.ts';
+import { knowsAllUses, usedScopes } from './used-scopes.ts';
+
+/** How an entitlement is narrowed: fields that are not given stay, and none may give more than before. */
+export interface Narrowing {
+  entitlement: string;
+  remove?: boolean | undefined;
+  scopes?: string[] | undefined;
+  max_ttl_seconds?: number | undefined;
+  approval?: 'required' | undefined;
+  /** Milliseconds since the epoch. */
+  expires_at?: number | undefined;
+}
+
+export interface Recovery {
+  reason: string;
+  /** Whether its freezes are lifted. */
+  lift: boolean;
+  /** Whether agents that containing it suspended are resumed. */
+  resume: boolean;
+  narrow: Narrowing[];
+  /** Narrow whatever whom it is about did not obtain in the window or the 90 days before it; remove what would be empty. */
+  narrowUnused: boolean;
+}
+
+/** One recovery changes so many entitlements, and an incident remembers so many. */
+const maxChanges = 500;
+
+/** @throws Refused `not_found`, `conflict`; InvalidInput for a change that is no narrowing */
+export const recoverIncident = async (
+  core: Core,
+  id: string,
+  recovery: Recovery,
+  operator: Operator,
+  caller: Caller,
+  signal?: AbortSignal,
+): Promise<Incident> => {
+  const found = await incidentCalled(core, id);
+  stepOf(found, 'recover');
+  const idle = recovery.narrowUnused ? await idleRights(core, found, signal) : [];
+  const asked = new Set(recovery.narrow.map((one) => one.entitlement));
+  const narrow = [...recovery.narrow, ...idle.filter((one) => !asked.has(one.entitlement))];
+  return changeIncident(core, id, async (incident) => {
+    const held = recovery.resume ? await heldByOthers(core, id) : new Set<string>();
+    const status = stepOf(incident, 'recover');
+    const narrowed = narrow.flatMap((one) => narrowing(core, one, operator, caller));
+    const changes = [...incident.changes, ...narrowed.map((one) => one.told)];
+    if (changes.length > maxChanges) {
+      throw new InvalidInput([`an incident narrows at most ${maxChanges} entitlements; narrow the others one by one`]);
+    }
+    const lifted = recovery.lift
+      ? core.state.freezes
+          .all()
+          .filter((freeze) => freeze.incident_id === id)
+          .map((freeze) => liftWrites(core, freeze, recovery.reason, caller))
+      : [];
+    const resumed = recovery.resume ? resumable(core, incident, held, operator, caller) : [];
+    const together: Change[] = [...narrowed.map((one) => one.change), ...lifted, ...resumed.map((one) => one.change)];
+    return {
+      set: {
+        status,
+        recovered_at: core.clock.now(),
+        changes,
+        measures: {
+          ...incident.measures,
+          resumed: [...incident.measures.resumed, ...resumed.map(({ id: agent, name }) => ({ id: agent, name }))],
+        },
+      },
+      guards: together.flatMap((change) => change.guards ?? []),
+      writes: together.flatMap((change) => change.writes),
+      audit: [
+        incidentRecord(core, incident, caller, 'incident.recovered', {
+          reason: recovery.reason,
+          lifted: lifted.map((one) => one.freeze.id).slice(0, maxNamed),
+          resumed: resumed.map((one) => one.name).slice(0, maxNamed),
+          resumed_count: resumed.length,
+          held_by_others: incident.measures.suspended.filter((one) => held.has(one.id)).length || undefined,
+          entitlements: narrowed.map((one) => one.told.entitlement).slice(0, maxNamed),
+          entitlements_count: narrowed.length,
+        }),
+        ...together.flatMap((change) => change.audit),
+      ],
+    };
+  });
+};
+
+/** Each has an entry of its own; an entry has its limit. */
+const maxNamed = 200;
+
+/** Agents that another incident wants suspended and has not recovered. */
+const heldByOthers = async (core: Core, id: string): Promise<Set<string>> => {
+  const lasting = await Promise.all(
+    (['contained', 'remediating'] as const).map((status) => core.reader.incidents({ status }, { limit: 500 })),
+  );
+  return new Set(
+    lasting
+      .flat()
+      .filter((incident) => incident.id !== id)
+      .flatMap((incident) => incident.measures.held),
+  );
+};
+
+/** Agents that this incident suspended, and that nobody has resumed or deleted since or wants suspended for another one. */
+const resumable = (core: Core, { measures }: Incident, held: ReadonlySet<string>, operator: Operator, caller: Caller) =>
+  measures.suspended.flatMap(({ id }) => {
+    const agent = core.state.agents.get(id);
+    // Suspended by two containments, resumed by one recovery in between.
+    const times = (list: { id: string }[]): number => list.filter((one) => one.id === id).length;
+    if (!agent || agent.status === 'active' || held.has(id)) return [];
+    if (times(measures.resumed) >= times(measures.suspended)) return [];
+    const patch = prepareAgentPatch(core, agent, { status: 'active' }, operator, caller);
+    return patch ? [{ id, name: agent.name, change: patch.change }] : [];
+  });
+
+const limitsOf = (row: Entitlement): EntitlementLimits => ({
+  scopes: row.scopes,
+  max_ttl_seconds: row.max_ttl_seconds,
+  approval: row.approval,
+  expires_at: row.expires_at === null ? null : new Date(row.expires_at).toISOString(),
+});
+
+const widening = (row: Entitlement, { scopes, max_ttl_seconds, expires_at }: Narrowing): string | undefined => {
+  const more = (scopes ?? []).filter((scope) => !row.scopes.includes(scope));
+  if (more.length > 0) return `${row.id} does not have ${more.slice(0, 5).join(', ')}`;
+  if ((max_ttl_seconds ?? 0) > row.max_ttl_seconds) return `${row.id} allows ${row.max_ttl_seconds} seconds at most`;
+  if (expires_at !== undefined && row.expires_at !== null && expires_at > row.expires_at) {
+    return `${row.id} ends before that`;
+  }
+  return undefined;
+};
+
+/** @returns nothing when it changes nothing */
+const narrowing = (
+  core: Core,
+  narrow: Narrowing,
+  operator: Operator,
+  caller: Caller,
+): { change: Change; told: EntitlementChange }[] => {
+  const row = entitlementCalled(core, narrow.entitlement);
+  const wider = widening(row, narrow);
+  if (wider !== undefined) throw new InvalidInput([`narrow: recovering gives nothing new: ${wider}`]);
+  const { entitlement: _id, remove, ...patch } = narrow;
+  const told = {
+    entitlement: row.id,
+    agent: core.state.agents.get(row.agent_id)?.name ?? row.agent_id,
+    connection: core.state.connections.get(row.connection_id)?.name ?? row.connection_id,
+    before: limitsOf(row),
+  };
+  if (remove) {
+    const change = prepareEntitlementDeletion(core, row, operator, caller);
+    return [{ change, told: { ...told, after: null } }];
+  }
+  const given = Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== undefined));
+  const prepared = prepareEntitlementPatch(core, row, given, operator, caller);
+  if (!prepared) return [];
+  return [{ change: prepared.change, told: { ...told, after: limitsOf(prepared.entitlement) } }];
+};
+
+/** What to narrow so that only rights stay that were used. */
+const idleRights = async (core: Core, incident: Incident, signal?: AbortSignal): Promise<Narrowing[]> => {
+  const { habits, activity } = await exposureOf(core, incident, signal);
+  const { selector } = incident;
+  if (!knowsAllUses(selector, habits, activity)) {
+    throw new Refused('conflict', 'what was never used cannot be said of this incident; name what to narrow');
+  }
+  const agents = new Set(reachedAgents(core, selector).map((agent) => agent.id));
+  return core.state.entitlements
+    .all()
+    .filter((rule) => agents.has(rule.agent_id))
+    .filter((rule) => selector.connection === undefined || rule.connection_id === selector.connection)
+    .flatMap((rule): Narrowing[] => {
+      const used = usedScopes(core, rule, habits, activity);
+      if (used.length === rule.scopes.length) return [];
+      return [used.length === 0 ? { entitlement: rule.id, remove: true } : { entitlement: rule.id, scopes: used }];
+    });
+};
