@@ -7,6 +7,8 @@ export interface DemoDatabase {
   settings: object;
   /** Warder's own login there. */
   admin: { username: string; password: string };
+  /** How to log in as Warder itself, with a password. */
+  urlOfAdmin(password: string): string;
   /** Runs SQL with a credential, in a session of its own that ends with the query. */
   query(credential: { url: string }, text: string): Promise<Record<string, unknown>[]>;
   /** A session that stays open; `cut` resolves when the server ends it. */
@@ -58,6 +60,7 @@ export const startDemoDatabase = async (): Promise<DemoDatabase> => {
       scopes: { read: { preset: 'read', schemas: ['public'] } },
     },
     admin,
+    urlOfAdmin: (password) => `postgres://${admin.username}:${password}@${server.host}:${server.port}/postgres`,
     query: ({ url }, text) => oneQuery(url, text),
     session: async ({ url }) => {
       const client = await connected(url);

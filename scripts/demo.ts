@@ -33,6 +33,13 @@ const check = (told: string, so: boolean, found?: unknown): void => {
 /** The JSON of an answer, as what the tour knows it to be. */
 const bodyOf = async <T>(response: Response): Promise<T> => JSON.parse(await response.text());
 
+/** @returns how it failed, or `done` */
+const outcomeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'done',
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  );
+
 const freePort = (): Promise<number> =>
   new Promise((resolve) => {
     const server = createServer();
@@ -204,25 +211,34 @@ const tour = async (): Promise<void> => {
   const rows = await database.query(role, 'SELECT customer, cents FROM invoices ORDER BY id');
   shown(rows.map(({ customer, cents }) => `${customer}  ${cents}`).join('\n'));
   check('the role reads what its scope says', rows.length === 2, rows);
-  const written = await database.query(role, 'DELETE FROM invoices').then(
-    () => 'done',
-    (error: Error) => error.message,
-  );
+  const written = await outcomeOf(database.query(role, 'DELETE FROM invoices'));
   check('the database refuses it the rest', written.includes('permission denied'), written);
   const session = await database.session(role);
   await rest();
 
-  heading(6, 'Something is wrong: one call takes everything back');
-  cli(['revoke-all', '--agent', 'reporter', '--reason', 'odd behaviour at night', '--suspend', '--wait']);
+  heading(6, 'Ops rotate the password of the database: made, set, tried, and only then in force');
+  cli(['rotate', 'billing-db', '--now', '--wait', '--reason', 'it was in somebody’s notes']);
+  const withOldPassword = await outcomeOf(
+    database.query({ url: database.urlOfAdmin(database.admin.password) }, 'SELECT 1'),
+  );
+  check('the password from before does not log in', withOldPassword.includes('authentication failed'), withOldPassword);
+  check('the role of the agent does not notice', (await database.query(role, 'SELECT 1')).length === 1);
+  check('and another role is made with the new one', (await ask('billing-db', ['read'])).status === 201);
+  await rest();
+
+  heading(7, 'Something is wrong: one call takes everything back');
+  const revocation: { id: string } = JSON.parse(
+    cli([
+      ...['revoke-all', '--agent', 'reporter', '--reason', 'odd behaviour at night', '--suspend', '--wait'],
+      ...['--yes', '--json'],
+    ]),
+  );
   const after = await call('/v1/charges/ch_1');
   shown(`GET ${credential.base_url}/v1/charges/ch_1 -> ${after.status} ${after.headers.get('warder-error')}`);
   check('the credential is dead', after.status === 401, after.status);
   await Promise.race([session.cut, sleep(5_000).then(() => Promise.reject(new Error('the session lives on')))]);
   check('the session it had open in the database was cut', true);
-  const again = await database.query(role, 'SELECT 1').then(
-    () => 'logged in',
-    (error: Error) => error.message,
-  );
+  const again = await outcomeOf(database.query(role, 'SELECT 1'));
   check('its role cannot log in', again.includes('authentication failed'), again);
   const logins = await database.logins();
   shown(`roles that can log in: ${logins.join(', ')}`);
@@ -230,7 +246,24 @@ const tour = async (): Promise<void> => {
   check('the agent’s own token is dead', [401, 403].includes((await ask('payments', ['charges:read'])).status));
   await rest();
 
-  heading(7, 'What did this agent do? The log answers, and proves itself');
+  heading(8, 'The receipt says what is dead, and can be checked without Warder');
+  const [receipt, keys] = [join(dataDir, 'receipt.json'), join(dataDir, 'jwks.json')];
+  writeFileSync(keys, await (await fetch(`${url}/jwks`)).text());
+  cli(['revocation', 'receipt', revocation.id, '-o', receipt]);
+  cli(['revocation', 'verify', receipt, '--jwks', keys]);
+  check('the receipt verifies', true);
+  const changed = join(dataDir, 'changed.json');
+  writeFileSync(changed, readFileSync(receipt, 'utf8').replace('billing-db', 'staging-db'));
+  cli(['revocation', 'verify', changed, '--jwks', keys], 1);
+  check('with one name changed, it does not', true);
+  await rest();
+
+  heading(9, 'An incident is rehearsed before there is one');
+  cli(['incident', 'drill']);
+  check('from opening to closing, every step did what it should', true);
+  await rest();
+
+  heading(10, 'What did this agent do? The log answers, and proves itself');
   const listed = cli(['audit', 'list', '--agent', 'reporter', '--limit', '20']);
   check('the log has the call, with path and status', listed.includes('gateway.completed'));
   const exported = join(dataDir, 'audit.jsonl');
@@ -243,7 +276,9 @@ const tour = async (): Promise<void> => {
   check('with one character changed, it does not', true);
   await rest();
 
-  heading(8, 'What an intruder finds in the data directory');
+  heading(11, 'A backup, and what an intruder finds in it and in the data directory');
+  const backup = join(dataDir, 'warder.backup');
+  cli(['backup', '-o', backup]);
   const files = readdirSync(dataDir).filter((name) => statSync(join(dataDir, name)).isFile());
   const secrets = {
     'the service’s key': theSecret,
