@@ -16,7 +16,7 @@ const allowed: Record<string, readonly string[]> = {
   'src/cli': ['src/domain', 'src/services/audit/verify-audit.ts'],
   'src/config.ts': ['src/domain'],
   'src/warder.ts': ['src/http', 'src/services', 'src/ports', 'src/domain', 'src/config.ts', 'adapters'],
-  'src/restore.ts': ['src/services', 'src/ports', 'src/domain', 'src/config.ts', 'src/warder.ts', 'adapters'],
+  'src/restore.ts': ['src/services', 'src/ports', 'src/domain', 'src/config.ts', 'adapters'],
   'src/main.ts': ['src/cli', 'src/config.ts', 'src/warder.ts', 'src/restore.ts', 'src/domain'],
   adapters: ['src/ports', 'src/domain'],
 };

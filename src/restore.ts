@@ -1,5 +1,10 @@
-/** The composition root of what is done with a backup on this machine, while no broker runs: restoring it, and reading it. */
+/**
+ * The composition root of what is done with a backup on this machine: restoring it, and reading it. Beside warder.ts, so
+ * that neither needs a broker with all its providers in memory, and a restore works when that would not start.
+ */
+import { join } from 'node:path';
 import { requirePrivateRootKey } from '../adapters/kms/local.ts';
+import { openKms } from '../adapters/kms/open.ts';
 import { openDatabaseReading } from '../adapters/stores/sqlite/backup-databases.ts';
 import { openBackupFile } from '../adapters/stores/sqlite/backup-file.ts';
 import { openRestorePlace, openScratchPlace } from '../adapters/stores/sqlite/backup-place.ts';
@@ -8,10 +13,11 @@ import type { Config, Secrets } from './config.ts';
 import type { BackupStep, CheckedBackup, CheckRequest, RestoreReport, RestoreRequest } from './domain/backup.ts';
 import { checkBackup } from './services/backup/examine-backup.ts';
 import { restoreBackup } from './services/backup/restore-backup.ts';
-import { migrationsFolder, openKmsOf } from './warder.ts';
 
-const examiner = (config: Config, secrets: Secrets) => ({
-  kms: openKmsOf(config, secrets)(config.kms),
+const migrationsFolder = join(import.meta.dirname, '..', 'migrations', 'sqlite');
+
+const examiner = ({ kms, vault }: Config, { vaultToken }: Secrets) => ({
+  kms: openKms(kms, { vault: vault && vaultToken ? { ...vault, token: vaultToken } : undefined }),
   clock: systemClock(0),
   databases: openDatabaseReading(migrationsFolder),
 });

@@ -73,7 +73,7 @@ export interface Running {
   close(): Promise<void>;
 }
 
-export const migrationsFolder = join(import.meta.dirname, '..', 'migrations', 'sqlite');
+const migrationsFolder = join(import.meta.dirname, '..', 'migrations', 'sqlite');
 
 /** Requests must come to their point: slow headers and idle sockets are closed. */
 const headersTimeoutMs = 10_000;
@@ -122,7 +122,7 @@ const openStore = async (config: Config, onFatal: (error: Error) => void): Promi
 };
 
 /** Opens a key service by its name, as the configuration says how to reach it. */
-export const openKmsOf =
+const openKmsOf =
   ({ vault }: Config, { vaultToken }: Secrets) =>
   (name: KeyServiceName): KeyService =>
     openKms(name, { vault: vault && vaultToken ? { ...vault, token: vaultToken } : undefined });

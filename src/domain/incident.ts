@@ -71,8 +71,8 @@ export interface Incident {
 export interface Measures {
   revocations: string[];
   freezes: string[];
-  /** Agents that containing it suspended: those that were suspended before are not among them. */
-  suspended: { id: string; name: string }[];
+  /** Agents that containing it suspended, and when; those that were suspended before are not among them. */
+  suspended: { id: string; name: string; at: number }[];
   /** All agents it reached when suspending was asked for: no other incident's recovery resumes them while this one lasts. */
   held: string[];
   rotations: { connection: string; rotation: string }[];

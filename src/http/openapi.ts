@@ -124,6 +124,11 @@ export const openApi = (core: Core): object => {
             ...provider.settingsSchema,
           })),
         },
+        RotationMethod: {
+          oneOf: [...core.providers.values()].flatMap(({ type, rotation }) =>
+            rotation ? [{ title: type, ...rotation.methodSchema }] : [],
+          ),
+        },
       },
     },
   };

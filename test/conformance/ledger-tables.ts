@@ -66,7 +66,7 @@ const samples = (): Samples => {
       measures: {
         revocations: [hostile],
         freezes: ['frz_1'],
-        suspended: [{ id: 'agt_1', name: hostile }],
+        suspended: [{ id: 'agt_1', name: hostile, at: make.now }],
         held: ['agt_1', 'agt_2'],
         rotations: [{ connection: hostile, rotation: hostile }],
         resumed: [{ id: 'agt_1', name: hostile }],

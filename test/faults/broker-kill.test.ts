@@ -9,14 +9,23 @@ import { canAttach } from './harness/kills.ts';
 import { chanceOf } from './harness/random.ts';
 import { runHarness } from './harness/run.ts';
 
-afterAll(removeTemporaryDirs);
+/** Ends a run that takes too long, and what it started. */
+const interrupted = new AbortController();
+let run: ReturnType<typeof runHarness> | undefined;
+afterAll(async () => {
+  interrupted.abort();
+  await run?.catch(() => undefined);
+  removeTemporaryDirs();
+}, 60_000);
 
 const moments = (await canAttach()) ? 'at random moments and as it syncs' : 'at random moments (no strace here)';
 
 test(`killed a dozen times, ${moments}, a broker keeps what it promised of crashes`, async () => {
   const seed = randomInt(2 ** 31);
   const longestLife = { syncs: 60, ms: 600 };
-  const { figures } = await runHarness({ seed, points: 12, operations: 100, lanes: 2, longestLife });
+  const { signal } = interrupted;
+  run = runHarness({ seed, points: 12, operations: 100, lanes: 2, longestLife, tried: 8, signal });
+  const { figures } = await run;
   expect({ seed, findings: figures.findings }).toEqual({ seed, findings: [] });
   // That nothing was found means something only where there was something to find.
   const checked = ['1 delivered and recorded', '2 alive and let through', '2 revocations', '11 accounts upstream'];

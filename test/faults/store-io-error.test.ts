@@ -5,7 +5,7 @@ import { repository, temporaryFolder } from '../adapters/stores/sqlite/temporary
 import { shortOrLong } from '../support/length.ts';
 import { run } from './child-process.ts';
 import { checkLedger, type Told, told } from './ledger-check.ts';
-import { canTrace, needing, runInjected, syncs } from './strace.ts';
+import { canTrace, countCalls, needing, runInjected, syncs } from './strace.ts';
 
 const committer = join(repository, 'test/faults/committer.ts');
 let folder: ReturnType<typeof temporaryFolder>;
@@ -41,6 +41,20 @@ const endsOf = async (injections: string[], ...args: string[]): Promise<End[]> =
   return ends;
 };
 
+/** How many of these calls make a new database. */
+const madeAfter = (calls: string): Promise<number> =>
+  countCalls(
+    calls,
+    'open',
+    committer,
+    join(folder.path, `made-${Math.random()}`, 'warder.db'),
+    'run',
+    '1',
+    '0',
+    '0',
+    'exit',
+  );
+
 const afterFatal = (said: Told): string[] => {
   const lastRefused = [...said.refused.values()].at(-1) ?? '';
   return said.fatal.length === 0 || lastRefused.startsWith('LedgerUnavailable') ? [] : [lastRefused];
@@ -49,9 +63,10 @@ const afterFatal = (said: Told): string[] => {
 (canTrace ? test : test.skip)(
   needing(canTrace, 'strace', 'a sync that fails with EIO is never acknowledged, and is said to be fatal'),
   async () => {
-    // The first seven syncs make the database; from the eighth on they are commits.
-    const once = shortOrLong([8, 20], [8, 9, 12, 20]).map((n) => `${syncs}:error=EIO:when=${n}`);
-    const fromThenOn = shortOrLong([13], [9, 13]).map((n) => `${syncs}:error=EIO:when=${n}+`);
+    // Once the database is made, syncs are of commits.
+    const made = await madeAfter(syncs);
+    const once = shortOrLong([1, 13], [1, 2, 5, 13]).map((n) => `${syncs}:error=EIO:when=${made + n}`);
+    const fromThenOn = shortOrLong([6], [2, 6]).map((n) => `${syncs}:error=EIO:when=${made + n}+`);
     const ends = await endsOf([...once, ...fromThenOn], '8', '300', '200', 'close');
     expect(ends.filter((end) => !end.opened || end.problems.length > 0)).toEqual([]);
     // A process that is told goes on trying three times here: it is refused, whatever the disk does by then.
@@ -64,8 +79,9 @@ const afterFatal = (said: Told): string[] => {
 (canTrace ? test : test.skip)(
   needing(canTrace, 'strace', 'a sync that fails while the log is emptied into the file loses nothing'),
   async () => {
+    const made = await madeAfter(syncs);
     const ends = await endsOf(
-      shortOrLong([33], [32, 33, 34]).map((n) => `${syncs}:error=EIO:when=${n}`),
+      shortOrLong([26], [25, 26, 27]).map((n) => `${syncs}:error=EIO:when=${made + n}`),
       '16',
       '300',
       '65536',
@@ -95,8 +111,9 @@ const afterFatal = (said: Told): string[] => {
 (canTrace ? test : test.skip)(
   needing(canTrace, 'strace', 'a write that fails with EIO is never acknowledged, and is said to be fatal'),
   async () => {
+    const made = await madeAfter('pwrite64');
     const ends = await endsOf(
-      shortOrLong([171], [150, 171, 260]).map((n) => `pwrite64:error=EIO:when=${n}`),
+      shortOrLong([32], [11, 32, 121]).map((n) => `pwrite64:error=EIO:when=${made + n}`),
       '8',
       '300',
       '200',
@@ -115,8 +132,11 @@ const afterFatal = (said: Told): string[] => {
     'a write that fails for want of space is refused, and the ledger goes on when there is some',
   ),
   async () => {
+    const made = await madeAfter('pwrite64');
     const ends = await endsOf(
-      shortOrLong([163, '180..190'], [150, 163, '180..190', 260]).map((n) => `pwrite64:error=ENOSPC:when=${n}`),
+      shortOrLong([[24], [41, 51]], [[11], [24], [41, 51], [121]]).map(
+        (some) => `pwrite64:error=ENOSPC:when=${some.map((n) => made + n).join('..')}`,
+      ),
       '8',
       '300',
       '200',

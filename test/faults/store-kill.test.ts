@@ -5,7 +5,7 @@ import { repository, temporaryFolder } from '../adapters/stores/sqlite/temporary
 import { shortOrLong } from '../support/length.ts';
 import { type Child, runScript } from './child-process.ts';
 import { checkLedger, merged, type Told, told } from './ledger-check.ts';
-import { canTrace, needing, runInjected, syncs } from './strace.ts';
+import { canTrace, countCalls, needing, runInjected, syncs } from './strace.ts';
 
 const committer = join(repository, 'test/faults/committer.ts');
 let folder: ReturnType<typeof temporaryFolder>;
@@ -54,12 +54,25 @@ test(`killed at ${2 * lives} random moments, it has lost nothing it acknowledged
   for (const count of acknowledged) expect(count).toBeGreaterThan(10);
 }, 120_000);
 
-// Seven syncs make a new database, then each batch syncs once. With 64 KiB in each changeset the log is emptied into the
-// file after some 240 of them: about the 33rd sync is of the log again, the next of the file.
-const moments = shortOrLong([2, 7, 9, 20, 33, 34], [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 20, 32, 33, 34, 35]);
+// Some syncs make a new database, then each batch syncs once. With 64 KiB in each changeset the log is emptied into the
+// file after some 240 of them: about the 26th of these syncs is of the log again, the next of the file.
+const whileMade = shortOrLong([2, 7], [1, 2, 3, 4, 5, 6, 7]);
+const after = shortOrLong([2, 13, 26, 27], [1, 2, 4, 13, 25, 26, 27, 28]);
 (canTrace ? test : test.skip)(
   needing(canTrace, 'strace', 'killed as it syncs for the N-th time, it has lost nothing it acknowledged'),
   async () => {
+    const made = await countCalls(
+      syncs,
+      'open',
+      committer,
+      join(folder.path, 'made', 'warder.db'),
+      'run',
+      '1',
+      '0',
+      '0',
+      'exit',
+    );
+    const moments = [...whileMade, ...after.map((at) => made + at)];
     const ends: { at: number; killed: boolean; problems: string[] }[] = [];
     const lane = async (): Promise<void> => {
       for (let at = moments.shift(); at !== undefined; at = moments.shift()) {

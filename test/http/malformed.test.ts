@@ -193,6 +193,15 @@ const examples = (): Record<string, Record<string, unknown>> => {
     'PATCH /entitlements/:id': { scopes: ['read'], ...limits },
     'POST /operators': { name: 'new-op', roles: ['auditor'], expires_at: '2099-01-01T00:00:00Z' },
     'PATCH /operators/:name': { roles: ['auditor'], status: 'suspended', expires_at: '2099-01-01T00:00:00Z' },
+    'POST /rotations': { connection: 'stripe', reason: 'a drill', now: true, fence: true, dry_run: false, due: false },
+    'PUT /connections/:name/rotation': {
+      every_seconds: 86_400,
+      window: { from: '22:00', to: '04:00', days: ['mon', 'tue'] },
+      grace_seconds: 60,
+      fence: true,
+      method: { webhook: { url: 'https://hook.example.com' } },
+    },
+    'PUT /keys/rotation/:which': { cron: '0 3 1 * *', time_zone: 'UTC', window: { from: '22:00', to: '04:00' } },
     'POST /audit/witness': { checkpoint: 'log\n1\nAAAA\n\n— log AAAA\n' },
     'POST /revocations': {
       selector: {

@@ -136,8 +136,17 @@ describe('the metadata of the authorization server', () => {
     const { headers, body } = must(await answerTo(`${broker.url}/jwks`), 200);
     expect(headers.get('cache-control')).toMatch(/^public, max-age=\d+$/);
     const { keys } = body as unknown as { keys: object[] };
-    expect(keys).toHaveLength(2);
-    for (const key of keys) {
+    expect(keys).toHaveLength(3);
+    // Behind the keys of JWTs the one of receipts, which stays.
+    expect(keys[2]).toEqual({
+      kty: 'OKP',
+      crv: 'Ed25519',
+      alg: 'EdDSA',
+      use: 'sig',
+      kid: expect.stringMatching(/^[\w-]{43}$/),
+      x: expect.stringMatching(/^[\w-]{43}$/),
+    });
+    for (const key of keys.slice(0, 2)) {
       expect(key).toEqual({
         kty: 'EC',
         crv: 'P-256',

@@ -4,10 +4,10 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { RestoreReport } from '../../src/domain/backup.ts';
+import type { GivenCheckpoint, RestoreReport } from '../../src/domain/backup.ts';
 import { parseCheckpoint, parseNote } from '../../src/domain/signed-note.ts';
 import { verifyAuditExport } from '../../src/services/audit/verify-audit.ts';
-import { backupTo, restore } from '../support/backups.ts';
+import { backupTo, check, restore } from '../support/backups.ts';
 import { type Broker, removeTemporaryDirs, startBroker, temporaryDir } from '../support/broker.ts';
 import { eventually } from '../support/eventually.ts';
 import { grantOf } from '../support/upstream-provider.ts';
@@ -45,7 +45,7 @@ const admin = (method: string, path: string, body?: unknown) => broker.admin(met
 /** A way to use something that throws is no way to use it. */
 const isAlive = (living: Living): Promise<boolean> => living.alive().catch(() => false);
 
-const givenCheckpoint = async () => {
+const givenCheckpoint = async (): Promise<GivenCheckpoint> => {
   const note = String((await admin('GET', '/audit/checkpoint')).body['checkpoint']);
   const parsed = parseNote(note);
   const head = parsed.ok ? parseCheckpoint(parsed.value.body) : undefined;
@@ -72,6 +72,7 @@ describe('a backup that is restored', () => {
   let accounts: string[];
   let report: RestoreReport;
   let lastToken: string;
+  let checkpoint: GivenCheckpoint;
   const operators: Record<string, string> = {};
   const tokenOf = async (name: string): Promise<string> =>
     String((await admin('POST', '/operators', { name, roles: ['admin'] })).body['token']);
@@ -98,7 +99,7 @@ describe('a backup that is restored', () => {
     operators['first'] = broker.adminToken;
     lastToken = await tokenOf('after');
 
-    const checkpoint = await givenCheckpoint();
+    checkpoint = await givenCheckpoint();
     report = await comeBack({ checkpoints: [checkpoint] });
     expect(report).toMatchObject({ kept_grants: false, broken_boxes: 0, fenced: { admin: /^restored-admin-/ } });
     expect(report.missing_entries).toBe(checkpoint.head.size - report.entries);
@@ -150,6 +151,7 @@ describe('a backup that is restored', () => {
       async () => (await admin('GET', `/revocations/${report.fenced?.revocation}`)).body,
       (revocation) => revocation['completed_at'] !== null,
     );
+    expect((await admin('GET', `/revocations/${report.fenced?.revocation}/receipt`)).status).toBe(200);
   });
 
   test('publishes other keys for JWTs, and signs with a new one', async () => {
@@ -196,6 +198,27 @@ describe('a backup that is restored', () => {
     expect((await admin('PATCH', '/operators/stays', { status: 'active' })).status).toBe(200);
     expect((await broker.admin('GET', '/agents', undefined, String(again))).status).toBe(200);
     expect((await broker.admin('GET', '/agents', undefined, operators['stays'])).status).toBe(401);
+  });
+
+  test('has another log than the one it lost, and a backup of it says so to whoever kept a checkpoint of that', async () => {
+    const shown = () => admin('POST', '/audit/witness', { checkpoint: checkpoint.note });
+    // Each showing is an entry: in the end there are as many as were lost.
+    const last = await eventually('the log is as long as it was', shown, ({ body }) => body['result'] !== 'went_back');
+    expect(last.body).toMatchObject({
+      result: 'other_entries',
+      shown_size: checkpoint.head.size,
+      missing: 0,
+      proof: [],
+    });
+    const recorded = items(await admin('GET', '/audit?type=audit.contradicted&limit=1'));
+    expect(recorded).toMatchObject([{ data: { result: 'other_entries' } }]);
+    const second = join(temporaryDir(), 'second.backup');
+    await backupTo(broker, second);
+    const asked = { file: second, dataDir, url: broker.url };
+    // The entry that says that it was made is not in it.
+    const { content } = await check({ ...asked, checkpoints: [await givenCheckpoint()] });
+    expect(content?.missing).toBeGreaterThan(0);
+    await expect(check({ ...asked, checkpoints: [checkpoint] })).rejects.toThrow(/are not those that elsewhere/);
   });
 
   const listGrants = async (): Promise<Record<string, unknown>[]> => {

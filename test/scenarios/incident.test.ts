@@ -211,6 +211,41 @@ describe('recovering', () => {
     must(await step(id, 'recover'), 200);
     expect(await status()).toBe('suspended');
   });
+
+  test('leaves suspended whom somebody resumed and suspended again since', async () => {
+    const side = await newSide();
+    const id = await open({ agent: side.agent.name });
+    must(await step(id, 'contain', { suspend: true }), 200);
+    for (const status of ['active', 'suspended']) {
+      must(await admin('PATCH', `/agents/${side.agent.name}`, { status }), 200);
+    }
+    expect(must(await step(id, 'recover'), 200).body).toMatchObject({ measures: { resumed: [] } });
+    expect((await admin('GET', `/agents/${side.agent.name}`)).body['status']).toBe('suspended');
+  });
+
+  test('comes after every containing, however often it is back', async () => {
+    const side = await newSide();
+    const id = await open({ agent: side.agent.name });
+    for (const revoke of [true, false, true]) {
+      must(await step(id, 'contain', { suspend: true, revoke }), 200);
+      expect((await admin('GET', `/agents/${side.agent.name}`)).body['status']).toBe('suspended');
+      must(await step(id, 'recover'), 200);
+      expect((await admin('GET', `/agents/${side.agent.name}`)).body['status']).toBe('active');
+    }
+  });
+
+  test('at the moment another incident suspends the same agent leaves it suspended', async () => {
+    const side = await newSide();
+    for (const revoke of [true, false, true, false, true, false]) {
+      const [id, other] = [await open({ agent: side.agent.name }), await open({ owner: side.owner })];
+      must(await step(id, 'contain', { suspend: true }), 200);
+      const both = await Promise.all([step(id, 'recover'), step(other, 'contain', { suspend: true, revoke })]);
+      expect(both.map(({ status }) => status)).toEqual([200, 200]);
+      expect((await admin('GET', `/agents/${side.agent.name}`)).body['status']).toBe('suspended');
+      must(await step(other, 'recover'), 200);
+      must(await step(id, 'recover'), 200);
+    }
+  });
 });
 
 describe('the check list', () => {

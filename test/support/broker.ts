@@ -178,11 +178,12 @@ export const hurriedDrain: DrainPatience = {
   secondLookMs: 500,
 };
 
-/** Five tries of a step within half a second, and another attempt soon. */
+/** Five tries of a step within half a second, another attempt soon, and little time for an upstream that went silent. */
 export const hurriedRotation: RotationPace = {
   ...rotationPace,
   firstPauseMs: 20,
   longestPauseMs: 200,
+  silenceMs: 300,
   firstAttemptPauseMs: 50,
   longestAttemptPauseMs: 500,
 };

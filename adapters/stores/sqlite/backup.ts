@@ -54,17 +54,19 @@ const threadUrl = new URL(
   import.meta.url,
 );
 
-/** Asks the thread and waits for its one answer. */
-const answerOf = (thread: Worker): Promise<FromBackup> =>
-  new Promise((resolve, reject) => {
-    const ended = (): void => reject(new Error('the thread that makes the backup ended'));
-    // What comes after the first of these settles nothing any more.
-    thread.once('message', (message: FromBackup) => {
-      thread.off('error', reject).off('exit', ended);
-      resolve(message);
-    });
-    thread.once('error', reject).once('exit', ended);
+/**
+ * Waits for the thread's next answer. That it ended is heard from the beginning, so that nobody waits for one that ended
+ * while it was not asked for anything.
+ */
+const answersOf = (thread: Worker): (() => Promise<FromBackup>) => {
+  const lost = new Promise<never>((_resolve, reject) => {
+    thread.on('error', reject);
+    thread.once('exit', () => reject(new Error('the thread that makes the backup ended')));
   });
+  // It ends after its last answer, too, and then nobody waits.
+  lost.catch(() => undefined);
+  return () => Promise.race([new Promise<FromBackup>((resolve) => thread.once('message', resolve)), lost]);
+};
 
 const failureOf = ({ why, message }: FromBackup & { kind: 'failed' }): Error => {
   if (why === 'no_room') return new NoRoom(message);
@@ -80,6 +82,7 @@ export const openSqliteBackups = (databasePath: string): Backups => {
     const data: BackupThreadData = { databasePath, snapshotPath: part('copy'), sealedPath: part('sealed') };
     const thread = new Worker(threadUrl, { workerData: data });
     threads.add(thread);
+    const answer = answersOf(thread);
     const end = async (): Promise<void> => {
       threads.delete(thread);
       await thread.terminate();
@@ -87,15 +90,14 @@ export const openSqliteBackups = (databasePath: string): Backups => {
     };
     const discardFile = async (): Promise<void> => rmSync(data.sealedPath, { force: true });
     try {
-      const taken = await answerOf(thread);
+      const taken = await answer();
       if (taken.kind !== 'taken') throw taken.kind === 'failed' ? failureOf(taken) : new Error('unreachable');
       return {
         facts: taken.facts,
         seal: async (header, recipient) => {
           try {
-            const answer = answerOf(thread);
             thread.postMessage({ header, recipient } satisfies ToBackup);
-            const sealed = await answer;
+            const sealed = await answer();
             if (sealed.kind !== 'sealed') throw sealed.kind === 'failed' ? failureOf(sealed) : new Error('unreachable');
             const { bytes, sha256 } = sealed;
             return { bytes, sha256, read: () => createReadStream(data.sealedPath), discard: discardFile };

@@ -101,7 +101,7 @@ const showVerdict = (screen: Screen, { payload, kid, entryType, logKeyKnown }: R
     ['by', printable(revocation.requested_by)],
     ['why', printable(revocation.reason)],
     ['fence', `${revocation.fence}, since ${shownTime(revocation.fenced_at)}`],
-    ['killed', `${shownCount(totalOf(counts.killed))} grants: ${counted(counts.killed)}`],
+    ['killed', [`${shownCount(totalOf(counts.killed))} grants`, counted(counts.killed)].filter(Boolean).join(': ')],
     [
       'left over',
       totalOf(counts.left_over) > 0

@@ -7,20 +7,7 @@ import { failed, usage } from '../failure.ts';
 import type { Fields } from '../fields.ts';
 import * as noun from '../noun.ts';
 import { progressOn, type Screen, shownDuration, shownTime } from '../screen.ts';
-import { collectSecret, readSecretFields } from '../secret-input.ts';
-import { collectNames, parseDuration, parseHours } from '../values.ts';
-import { readMapping } from '../yaml-input.ts';
-
-const shownOf = (item: Fields): string => item.maybe('connection') ?? `key ${item.text('key')}`;
-
-/** `every 30d`, `0 3 1 * *`, with its time zone where that is not UTC. */
-const shownSchedule = (policy: Fields): string => {
-  const every = policy.number('every_seconds');
-  if (every !== undefined) return `every ${shownDuration(every)}`;
-  const zone = policy.text('time_zone');
-  const cron = policy.text('cron');
-  return cron === '' || zone === 'UTC' ? cron : `${cron} ${zone}`;
-};
+import { rotateSetCommand, shownOf, shownSchedule } from './rotate-set.ts';
 
 const shownWindow = (policy: Fields): string => {
   if (!policy.has('window')) return '';
@@ -235,66 +222,6 @@ const rotate = async (context: Context, connection: string | undefined, options:
   requireRotated(last.fields);
 };
 
-interface SetOptions extends JsonOption {
-  key?: string;
-  every?: number;
-  cron?: string;
-  timeZone?: string;
-  window?: { from: string; to: string };
-  days?: string[];
-  grace?: number;
-  fence?: true;
-  method?: string;
-  secret?: readonly string[];
-}
-
-const setCommand = (group: Command, context: Context): void => {
-  leaf(group, 'set [connection]', 'say when and how a secret is rotated, as a whole')
-    .option('--key <which>', 'one of Warder’s own instead: key-encryption or signing')
-    .option('--every <duration>', 'so long after the last time, e.g. 30d', parseDuration)
-    .option('--cron <pattern>', "at these times, e.g. '0 3 1 * *': minute hour day month weekday")
-    .option('--time-zone <name>', 'of --cron, e.g. Europe/Berlin (default: UTC)')
-    .option('--window <times>', 'begin only between these times of day in UTC, e.g. 22:00-04:00', parseHours)
-    .option('--days <days>', 'the window opens on these days only: mon,tue,…', collectNames)
-    .option('--grace <duration>', 'how long the secret before goes on working (default: 1h)', parseDuration)
-    .option('--fence', 'kill grants of the secret before when the new one is in force')
-    .option('--method <file>', 'how, where there is more than one way: YAML or JSON; see the page of the provider')
-    .option(
-      '--secret <source>',
-      'the secret anew, for a method that sends it somewhere new; as for set-secret',
-      collectSecret,
-    )
-    .action(async (connection: string | undefined, options: SetOptions) => {
-      if ((connection === undefined) === (options.key === undefined)) throw usage('one of CONNECTION and --key');
-      if (options.days && !options.window) throw usage('--days belongs to --window');
-      const { every, cron, timeZone, window, days, grace, fence, method, secret } = options;
-      if (options.key !== undefined && [grace, fence, method, secret].some((one) => one !== undefined)) {
-        throw usage('--grace, --fence, --method and --secret are for connections');
-      }
-      const body = {
-        every_seconds: every,
-        cron,
-        time_zone: timeZone,
-        window: window && { ...window, days },
-        grace_seconds: grace,
-        fence,
-        method: method === undefined ? undefined : await readMapping(method, context.stdin),
-        secret: secret && (await readSecretFields(secret, context)),
-      };
-      const { api, screen } = toolsFor(context);
-      const path =
-        connection === undefined
-          ? `keys/rotation/${segment(options.key ?? '')}`
-          : `connections/${segment(connection)}/rotation`;
-      present(screen, options, await api.call('PUT', path, { body }), (policy) => {
-        const due = shownTime(policy.text('due_at'));
-        const when =
-          due === '' ? 'is rotated when somebody asks' : `is rotated ${shownSchedule(policy)}, next at ${due}`;
-        screen.line(`${shownOf(policy)} ${when}.`);
-      });
-    });
-};
-
 const otherCommands = (group: Command, context: Context): void => {
   // First, since it is a `list` until it has its name.
   listLeaf(group, 'rotations')
@@ -362,5 +289,5 @@ export const rotateCommands = (program: Command, context: Context): void => {
     .option('--wait', 'wait until the new secret is in force')
     .action((connection: string | undefined, options: RotateOptions) => rotate(context, connection, options));
   otherCommands(group, context);
-  setCommand(group, context);
+  rotateSetCommand(group, context);
 };

@@ -1,15 +1,8 @@
 /** `/admin/v1/rotations`: replacing secrets, by asking and by schedule; and the policies of connections and keys. */
 import { z } from 'zod';
 import { Refused } from '../../domain/refusals.ts';
-import {
-  type KeyPolicy,
-  keyPolicies,
-  type Rotation,
-  type RotationPolicy,
-  type RotationSchedule,
-} from '../../domain/rotation.ts';
+import { type KeyPolicy, keyPolicies, type RotationSchedule } from '../../domain/rotation.ts';
 import { connectionCalled } from '../../services/access/manage-connections.ts';
-import type { Core } from '../../services/core.ts';
 import {
   askForAll,
   askKeyRotation,
@@ -17,14 +10,13 @@ import {
   cancelRotation,
   previewRotation,
 } from '../../services/rotation/ask-rotation.ts';
-import { dueAt, opensAt, overdueAfterMs } from '../../services/rotation/due.ts';
 import { type PolicyInput, setKeyPolicy, setPolicy, unsetPolicy } from '../../services/rotation/manage-policies.ts';
-import { isAccountsMethod } from '../../services/rotation/method.ts';
 import { defaultGraceSeconds } from '../../services/rotation/request-rotation.ts';
 import type { Edge } from '../edge.ts';
+import { days, policyView, rotationList, rotationView } from '../rotation-views.ts';
 import * as field from '../schemas.ts';
 import { InvalidRequest } from '../validate.ts';
-import { iso, isoOrNull } from '../views.ts';
+import { isoOrNull } from '../views.ts';
 import {
   type AdminContext,
   type AdminRoute,
@@ -38,11 +30,8 @@ import {
   route,
 } from './route.ts';
 
-const days = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
 const minutesOf = (text: string): number => Number(text.slice(0, 2)) * 60 + Number(text.slice(3));
 const clock = (pattern: RegExp) => z.string().regex(pattern, 'a time of day in UTC like 22:00').transform(minutesOf);
-const shownClock = (minutes: number): string =>
-  `${String(Math.floor(minutes / 60)).padStart(2, '0')}:${String(minutes % 60).padStart(2, '0')}`;
 
 const longestGraceSeconds = 90 * 86_400;
 
@@ -70,7 +59,13 @@ const document = z.record(z.string().max(100), z.unknown());
 
 export const rotationSchema = z.strictObject({
   ...times,
-  grace_seconds: z.int().min(0).max(longestGraceSeconds).default(defaultGraceSeconds),
+  // Minus zero is no number of seconds, and JSON has it.
+  grace_seconds: z
+    .int()
+    .min(0)
+    .max(longestGraceSeconds)
+    .refine((seconds) => !Object.is(seconds, -0), 'at least 0')
+    .default(defaultGraceSeconds),
   fence: z.boolean().default(false),
   method: document.optional(),
 });
@@ -134,103 +129,6 @@ const history = z.strictObject({
   key: z.enum(keyPolicies).optional(),
 });
 
-/** What a rotation is about: one of the two. */
-const subjectOf = (core: Core, row: Pick<Rotation | RotationPolicy, 'connection_id'>, id: string) =>
-  row.connection_id === null
-    ? { connection: null, key: id }
-    : { connection: core.state.connections.get(row.connection_id)?.name ?? row.connection_id, key: null };
-
-/** Never the handle, the settings or the method: of those the audit log and the policy speak. */
-export const rotationView = (core: Core, row: Rotation) => ({
-  id: row.id,
-  ...subjectOf(core, row, row.policy_id),
-  status: row.status,
-  step: row.step,
-  attempt: row.attempt,
-  why: row.cause,
-  reason: row.reason,
-  requested_by: row.requested_by,
-  revocation: row.revocation_id,
-  from_version: row.from_version,
-  to_version: row.to_version,
-  fence: row.fence,
-  failure: row.failure,
-  ...(isAccountsMethod(row.method) && row.handle ? { accounts: row.handle } : {}),
-  asked_at: iso(row.created_at),
-  started_at: isoOrNull(row.started_at),
-  in_force_at: isoOrNull(row.finished_at),
-  retires_at: isoOrNull(row.retire_at),
-  ended_at: isoOrNull(row.ended_at),
-  next_at: isoOrNull(nextAt(core, row)),
-});
-
-/** When something is done about it next, as far as that is known. */
-const nextAt = (core: Core, row: Rotation): number | null => {
-  if (row.ended_at !== null) return null;
-  if (row.status !== 'asked' || row.at_once) return row.not_before;
-  return opensAt(
-    core.state.rotationPolicies.get(row.policy_id)?.window ?? null,
-    Math.max(row.not_before, core.clock.now()),
-  );
-};
-
-const scheduleView = (schedule: RotationSchedule | null) => ({
-  every_seconds: schedule && 'every_seconds' in schedule ? schedule.every_seconds : null,
-  cron: schedule && 'cron' in schedule ? schedule.cron : null,
-  time_zone: schedule && 'cron' in schedule ? (schedule.time_zone ?? 'UTC') : null,
-});
-
-const windowView = ({ window }: RotationPolicy) =>
-  window && {
-    ...(window.days ? { days: window.days.flatMap((day) => days[day] ?? []) } : {}),
-    from: shownClock(window.from),
-    to: shownClock(window.to),
-  };
-
-const policyView = (core: Core, policy: RotationPolicy) => {
-  const due = dueAt(policy);
-  return {
-    ...subjectOf(core, policy, policy.id),
-    ...scheduleView(policy.schedule),
-    window: windowView(policy),
-    grace_seconds: policy.grace_seconds,
-    fence: policy.fence,
-    method: policy.method,
-    rotated_at: isoOrNull(policy.rotated_at),
-    due_at: isoOrNull(due ?? null),
-    overdue: due !== undefined && core.clock.now() > due + overdueAfterMs,
-    version: policy.version,
-    created_at: iso(policy.created_at),
-    updated_at: iso(policy.updated_at),
-  };
-};
-
-/** Of those that have not ended the one that is furthest. */
-const currentOf = (core: Core, policyId: string): Rotation | undefined => {
-  const open = core.state.rotations.ofPolicy(policyId);
-  return open.find(({ status }) => status !== 'asked') ?? open[0];
-};
-
-const list = async (core: Core) => {
-  const last = new Map((await core.reader.lastRotations()).map((row) => [row.policy_id, row]));
-  const ids = new Set([
-    ...core.state.rotationPolicies.all().map(({ id }) => id),
-    ...core.state.rotations.all().map(({ policy_id }) => policy_id),
-  ]);
-  return [...ids].sort().map((id) => {
-    const policy = core.state.rotationPolicies.get(id);
-    const current = currentOf(core, id);
-    const before = last.get(id);
-    const about = policy ?? current;
-    return {
-      ...subjectOf(core, { connection_id: about?.connection_id ?? null }, id),
-      policy: policy ? policyView(core, policy) : null,
-      current: current ? rotationView(core, current) : null,
-      last: before ? rotationView(core, before) : null,
-    };
-  });
-};
-
 const keyCalled = (which: string | undefined): KeyPolicy => {
   const found = keyPolicies.find((one) => one === which);
   if (!found) throw new Refused('not_found', `there is no such key: ${keyPolicies.join(', ')}`);
@@ -253,7 +151,7 @@ export const rotationRoutes: AdminRoute[] = [
     path: '/rotations',
     roles: everyone,
     summary: 'Every rotation policy: when its secret was rotated, when it is due, what is under way',
-    handle: async ({ edge }) => ok({ items: await list(edge.core) }),
+    handle: async ({ edge }) => ok({ items: await rotationList(edge.core) }),
   }),
   route({
     method: 'GET',

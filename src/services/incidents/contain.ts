@@ -9,7 +9,7 @@ import { prepareAgentPatch } from '../access/manage-agents.ts';
 import type { Change } from '../change.ts';
 import type { Caller, Core } from '../core.ts';
 import { InvalidInput } from '../invalid-input.ts';
-import { reachedAgents, revoke } from '../revocation/revoke.ts';
+import { heldSuspended, reachedAgents, revoke } from '../revocation/revoke.ts';
 import { freezeWrites } from './freeze.ts';
 import { changed, changeIncident, type IncidentChange, incidentCalled, incidentRecord, stepOf } from './incidents.ts';
 
@@ -77,7 +77,7 @@ const noted = (
         ...measures,
         revocations: [...measures.revocations, ...(revocation ? [revocation.id] : [])],
         freezes: [...measures.freezes, ...(freeze ? [freeze.id] : [])],
-        suspended: [...measures.suspended, ...suspended.map(({ id, name }) => ({ id, name }))],
+        suspended: [...measures.suspended, ...suspended.map(({ id, name }) => ({ id, name, at: core.clock.now() }))],
         held: [...new Set([...measures.held, ...held])],
       },
     },
@@ -164,9 +164,8 @@ const withoutFence = async (
   const incident = await changeIncident(core, id, (current) => {
     stepOf(current, 'contain');
     const frozen = freezeFor(core, current, containment, caller);
-    const suspended = containment.suspend
-      ? reachedAgents(core, current.selector).filter((agent) => agent.status === 'active')
-      : [];
+    const reached = containment.suspend ? reachedAgents(core, current.selector) : [];
+    const suspended = reached.filter((agent) => agent.status === 'active');
     const suspensions = suspended.flatMap((agent): Change[] => {
       const patch = prepareAgentPatch(core, agent, { status: 'suspended' }, operator, caller);
       return patch ? [patch.change] : [];
@@ -178,7 +177,10 @@ const withoutFence = async (
     return {
       set,
       guards: together.flatMap((change) => change.guards ?? []),
-      writes: together.flatMap((change) => change.writes),
+      writes: [
+        ...together.flatMap((change) => change.writes),
+        ...reached.filter((agent) => agent.status !== 'active').map(heldSuspended),
+      ],
       audit: [first, ...rest, ...together.flatMap((change) => change.audit)],
     };
   });

@@ -4,7 +4,7 @@
  * had before the incident.
  */
 import type { EntitlementChange, EntitlementLimits, Incident } from '../../domain/incident.ts';
-import type { Entitlement, Operator } from '../../domain/model.ts';
+import type { Agent, Entitlement, Operator } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { prepareAgentPatch } from '../access/manage-agents.ts';
 import {
@@ -18,6 +18,7 @@ import { InvalidInput } from '../invalid-input.ts';
 import { reachedAgents } from '../revocation/revoke.ts';
 import { liftWrites } from './freeze.ts';
 import { changeIncident, incidentCalled, incidentRecord, stepOf } from './incidents.ts';
+import { entriesBackwards } from './log-pages.ts';
 import { exposureOf } from './remediate.ts';
 import { knowsAllUses, usedScopes } from './used-scopes.ts';
 
@@ -61,7 +62,10 @@ export const recoverIncident = async (
   const asked = new Set(recovery.narrow.map((one) => one.entitlement));
   const narrow = [...recovery.narrow, ...idle.filter((one) => !asked.has(one.entitlement))];
   return changeIncident(core, id, async (incident) => {
+    // Their rows as of now: one that is changed while the log is read refuses the commit, and all is looked at anew.
+    const agents = recovery.resume ? suspendedAgents(core, incident) : [];
     const held = recovery.resume ? await heldByOthers(core, id) : new Set<string>();
+    const since = await lastResumed(core, incident, agents.length > 0);
     const status = stepOf(incident, 'recover');
     const narrowed = narrow.flatMap((one) => narrowing(core, one, operator, caller));
     const changes = [...incident.changes, ...narrowed.map((one) => one.told)];
@@ -74,7 +78,12 @@ export const recoverIncident = async (
           .filter((freeze) => freeze.incident_id === id)
           .map((freeze) => liftWrites(core, freeze, recovery.reason, caller))
       : [];
-    const resumed = recovery.resume ? resumable(core, incident, held, operator, caller) : [];
+    const resumed = agents
+      .filter(({ agent, at }) => !held.has(agent.id) && (since.get(agent.id) ?? Number.NEGATIVE_INFINITY) < at)
+      .flatMap(({ agent }) => {
+        const patch = prepareAgentPatch(core, agent, { status: 'active' }, operator, caller);
+        return patch ? [{ id: agent.id, name: agent.name, change: patch.change }] : [];
+      });
     const together: Change[] = [...narrowed.map((one) => one.change), ...lifted, ...resumed.map((one) => one.change)];
     return {
       set: {
@@ -120,17 +129,29 @@ const heldByOthers = async (core: Core, id: string): Promise<Set<string>> => {
   );
 };
 
-/** Agents that this incident suspended, and that nobody has resumed or deleted since or wants suspended for another one. */
-const resumable = (core: Core, { measures }: Incident, held: ReadonlySet<string>, operator: Operator, caller: Caller) =>
-  measures.suspended.flatMap(({ id }) => {
+/** Agents that this incident suspended, each once with when it last did, and that are suspended now. */
+const suspendedAgents = (core: Core, { measures }: Incident): { agent: Agent; at: number }[] => {
+  const last = new Map(measures.suspended.map(({ id, at }) => [id, at]));
+  return [...last].flatMap(([id, at]) => {
     const agent = core.state.agents.get(id);
-    // Suspended by two containments, resumed by one recovery in between.
-    const times = (list: { id: string }[]): number => list.filter((one) => one.id === id).length;
-    if (!agent || agent.status === 'active' || held.has(id)) return [];
-    if (times(measures.resumed) >= times(measures.suspended)) return [];
-    const patch = prepareAgentPatch(core, agent, { status: 'active' }, operator, caller);
-    return patch ? [{ id, name: agent.name, change: patch.change }] : [];
+    return agent && agent.status !== 'active' ? [{ agent, at }] : [];
   });
+};
+
+/** When agents were last resumed, by whomever: who is suspended again since then is so for another reason. */
+const lastResumed = async (
+  core: Core,
+  { measures, selector }: Incident,
+  wanted: boolean,
+): Promise<ReadonlyMap<string, number>> => {
+  const last = new Map<string, number>();
+  if (!wanted) return last;
+  const from = measures.suspended.reduce((least, { at }) => Math.min(least, at), Number.POSITIVE_INFINITY);
+  for await (const page of entriesBackwards(core, { type: 'agent.resumed', agent_id: selector.agent, from })) {
+    for (const { agent, at } of page) if (agent && !last.has(agent.id)) last.set(agent.id, at);
+  }
+  return last;
+};
 
 const limitsOf = (row: Entitlement): EntitlementLimits => ({
   scopes: row.scopes,

@@ -3,7 +3,7 @@
  * the selector matches; the price does not depend on how much that is. Clean-up upstream follows (drain-upstream.ts).
  */
 import type { AuditRecord } from '../../domain/audit-entry.ts';
-import type { Operator, Revocation, Selector } from '../../domain/model.ts';
+import type { Agent, Operator, Revocation, Selector } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
 import { nothingFollowed } from '../../domain/revocation.ts';
 import { type Changeset, unassigned, type Write } from '../../ports/ledger.ts';
@@ -42,6 +42,18 @@ export const reachedAgents = (core: Core, selector: Selector) =>
           (selector.agent === undefined || agent.id === selector.agent) &&
           (selector.owner === undefined || agent.owner === selector.owner)),
     );
+
+/**
+ * Counts up the version of an agent that is to be suspended and is so already: whoever decided a moment ago to resume it,
+ * and knew nothing of this, is refused.
+ */
+export const heldSuspended = ({ id, version }: Agent): Write => ({
+  write: 'update',
+  table: 'agents',
+  id,
+  set: { version: version + 1 },
+  from: { version },
+});
 
 export const ownedBy = (core: Pick<Core, 'state'>, selector: Selector): string[] =>
   selector.owner === undefined
@@ -94,9 +106,8 @@ const commitFence = async (
   row: Revocation,
 ): Promise<Revocation> => {
   for (;;) {
-    const suspended = request.suspend
-      ? reachedAgents(core, request.selector).filter((agent) => agent.status === 'active')
-      : [];
+    const reached = request.suspend ? reachedAgents(core, request.selector) : [];
+    const suspended = reached.filter((agent) => agent.status === 'active');
     const recorded = { ...row, suspended: suspended.map(({ id, name }) => ({ id, name })) };
     const along = await request.along?.(recorded);
     const writes: Write[] = [
@@ -111,6 +122,7 @@ const commitFence = async (
           from: { version: agent.version },
         }),
       ),
+      ...reached.filter((agent) => agent.status !== 'active').map(heldSuspended),
       ...(along?.writes ?? []),
     ];
     const { agent, connection } = await named(core, request.selector);

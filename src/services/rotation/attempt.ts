@@ -73,7 +73,7 @@ const create = async (hand: Hand, begun: Rotation): Promise<Next> => {
   const standing = standingOf(hand, begun);
   const called = await callProvider(hand, begun, standing, (rotation, context) => rotation.create(context));
   let { row } = called;
-  if (!called.outcome.ok) return giveUp(hand, row, called.outcome.why);
+  if (!called.outcome.ok) return giveUp(hand, row, called.outcome.why, { silent: !called.outcome.refused });
   const checked = core.providers.get(standing.connection.provider)?.checkSecret(called.outcome.value);
   if (!checked?.ok || checked.value === undefined) {
     return giveUp(hand, row, 'what was created is not a secret of this provider');
@@ -99,20 +99,24 @@ const create = async (hand: Hand, begun: Rotation): Promise<Next> => {
 
 /** The row was left at this step: the answer is lost, and with it the secret. */
 export const createWasInterrupted = (hand: Hand, row: Rotation): Promise<Next> =>
-  giveUp(hand, row, row.failure ?? 'it was interrupted while the new secret was made');
+  giveUp(hand, row, row.failure ?? 'it was interrupted while the new secret was made', { silent: true });
 
-/** What was begun is undone; why is what the rotation ends with. */
-export const giveUp = async (hand: Hand, row: Rotation, failure: string): Promise<Next> => {
+/**
+ * What was begun is undone; why is what the rotation ends with.
+ * @param options.silent the upstream was asked to make something and did not say no: it may make it yet, and what comes
+ * after an undo would stay for good, and be in the way of the next rotation
+ */
+export const giveUp = async (hand: Hand, row: Rotation, failure: string, { silent = false } = {}): Promise<Next> => {
   await put(
     hand,
     row,
-    { step: 'undo', failure, tries: 0, not_before: hand.core.clock.now() },
+    { step: 'undo', failure, tries: 0, not_before: hand.core.clock.now() + (silent ? hand.pace.silenceMs : 0) },
     {
       type: 'rotation.step',
       data: { failure },
     },
   );
-  return 'goes on';
+  return silent ? 'waits' : 'goes on';
 };
 
 export const overtakenWhy = {
@@ -148,7 +152,11 @@ const tryAgainOrGiveUp = (
   hand: Hand,
   row: Rotation,
   { refused, why }: { refused: boolean; why: string },
-): Promise<Next> => (refused || row.tries + 1 >= hand.pace.stepTries ? giveUp(hand, row, why) : putOff(hand, row, why));
+): Promise<Next> => {
+  if (!refused && row.tries + 1 < hand.pace.stepTries) return putOff(hand, row, why);
+  // What it was told to accept it may accept yet; a test changes nothing.
+  return giveUp(hand, row, why, { silent: !refused && row.step === 'set' });
+};
 
 /**
  * Puts the new secret in force, in one commit: the connection, both secrets, the policy, the fence, and whoever else

@@ -85,8 +85,24 @@ const share = (id: string, at: number): number =>
 
 type Planned = Pick<RotationPolicy, 'id' | 'schedule' | 'window' | 'rotated_at' | 'created_at'>;
 
-/** @returns when the next rotation of this policy begins: due by its schedule, in its window, a little spread; undefined: never */
-export const dueAt = (policy: Planned): number | undefined => {
+interface Plan {
+  due: number;
+  /** From then to the next time. */
+  periodMs: number;
+}
+
+/** Rows are replaced, never changed in place, so a plan holds for its row. A cron pattern is slow, and all policies are looked at often. */
+const plans = new WeakMap<Planned, { plan: Plan | undefined }>();
+
+const planOf = (policy: Planned): Plan | undefined => {
+  const known = plans.get(policy);
+  if (known) return known.plan;
+  const plan = planned(policy);
+  plans.set(policy, { plan });
+  return plan;
+};
+
+const planned = (policy: Planned): Plan | undefined => {
   const { schedule, window } = policy;
   if (!schedule) return undefined;
   const base = policy.rotated_at ?? policy.created_at;
@@ -95,8 +111,12 @@ export const dueAt = (policy: Planned): number | undefined => {
   const opening = opensAt(window, nominal);
   const spread = Math.min(longestSpreadMs, periodMs(schedule, base) / 10) * share(policy.id, nominal);
   const at = opening + Math.floor(spread);
-  return isInside(window, at) ? at : opening;
+  const due = isInside(window, at) ? at : opening;
+  return { due, periodMs: periodMs(schedule, due) };
 };
+
+/** @returns when the next rotation of this policy begins: due by its schedule, in its window, a little spread; undefined: never */
+export const dueAt = (policy: Planned): number | undefined => planOf(policy)?.due;
 
 /** A rotation that did not take place so long after its time is overdue. */
 export const overdueAfterMs = 15 * minuteMs;
@@ -106,8 +126,8 @@ export const overdueAfterMs = 15 * minuteMs;
  * time
  */
 export const overdueSince = (policy: Planned, now: number): number | undefined => {
-  const due = dueAt(policy);
-  if (due === undefined || !policy.schedule || now <= due + overdueAfterMs) return undefined;
-  const period = Math.max(periodMs(policy.schedule, due), overdueAfterMs);
-  return due + Math.floor((now - overdueAfterMs - due) / period) * period;
+  const plan = planOf(policy);
+  if (!plan || now <= plan.due + overdueAfterMs) return undefined;
+  const period = Math.max(plan.periodMs, overdueAfterMs);
+  return plan.due + Math.floor((now - overdueAfterMs - plan.due) / period) * period;
 };

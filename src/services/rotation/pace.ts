@@ -9,6 +9,8 @@ export interface RotationPace {
   /** The pause after a step that could not be done, or was in doubt; each is twice the one before. */
   firstPauseMs: number;
   longestPauseMs: number;
+  /** What an upstream may still make after it went silent while it was asked to is removed after this time. */
+  silenceMs: number;
   /** Tries of a step before what was begun is undone. */
   stepTries: number;
   /** Tries of undoing or retiring before somebody is called; it is tried on, at the longest pause. */
@@ -30,6 +32,7 @@ export const rotationPace: RotationPace = {
   callMs: 30_000,
   firstPauseMs: 2_000,
   longestPauseMs: 30 * 60_000,
+  silenceMs: 30_000,
   stepTries: 5,
   cleanTries: 8,
   firstAttemptPauseMs: 60_000,

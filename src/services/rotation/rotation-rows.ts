@@ -4,6 +4,8 @@ import type { Write } from '../../ports/ledger.ts';
 
 export class RotationRows {
   readonly #byId = new Map<string, Rotation>();
+  /** The same: every look of the engine asks for those of every policy. */
+  readonly #byPolicy = new Map<string, Map<string, Rotation>>();
 
   constructor(rows: readonly Rotation[]) {
     for (const row of rows) this.put(row);
@@ -19,18 +21,23 @@ export class RotationRows {
 
   /** Oldest first: ids begin with the time. */
   ofPolicy(policyId: string): Rotation[] {
-    return this.all()
-      .filter((row) => row.policy_id === policyId)
-      .sort((a, b) => (a.id < b.id ? -1 : 1));
+    return [...(this.#byPolicy.get(policyId)?.values() ?? [])].sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
   put(row: Rotation): void {
-    if (isOpen(row.status)) this.#byId.set(row.id, row);
-    else this.#byId.delete(row.id);
+    if (!isOpen(row.status)) return this.drop(row.id);
+    this.#byId.set(row.id, row);
+    const siblings = this.#byPolicy.get(row.policy_id) ?? new Map<string, Rotation>();
+    this.#byPolicy.set(row.policy_id, siblings.set(row.id, row));
   }
 
   drop(id: string): void {
+    const row = this.#byId.get(id);
+    if (!row) return;
     this.#byId.delete(id);
+    const siblings = this.#byPolicy.get(row.policy_id);
+    siblings?.delete(id);
+    if (siblings?.size === 0) this.#byPolicy.delete(row.policy_id);
   }
 }
 

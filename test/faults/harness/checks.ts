@@ -11,8 +11,6 @@ import { rotationsKept, rotationsRight } from './rotations.ts';
 import type { Work } from './work.ts';
 import type { World } from './world.ts';
 
-/** Of those alive and of those dead at most so many are used after each restart: half of them the newest. */
-const tried = 24;
 /** Whoever ends this soon is not asked. */
 const soonMs = 2_500;
 
@@ -99,7 +97,8 @@ const kept = async (work: Work): Promise<void> => {
   }
 };
 
-const some = ({ chance }: Work, list: readonly Held[]): Held[] => [
+/** Half of them the newest. */
+const some = ({ chance, tried }: Work, list: readonly Held[]): Held[] => [
   ...new Set([...list.slice(-tried / 2), ...chance.sample(list, tried / 2)]),
 ];
 

@@ -36,6 +36,7 @@ const began = performance.now();
 const { figures, untraced, kept } = await runHarness({
   ...options,
   longestLife,
+  tried: 24,
   signal: interrupted.signal,
   onLife: ({ points, operations, findings, readyMs }, life) =>
     console.log(

@@ -29,6 +29,8 @@ export interface RunOptions {
   lanes: number;
   /** Of the time that a broker works before it is killed; a hundred operations take a second or two. */
   longestLife: LifeLimits;
+  /** Of grants alive and of dead ones at most so many are used after each restart. */
+  tried: number;
   /** Told after each life. */
   onLife?(figures: Figures, life: string): void;
   /** Ends the run early, cleanly. */
@@ -57,11 +59,16 @@ interface Lane {
   traced: boolean;
 }
 
-const workOf = ({ world, figures, chance, number }: Lane, broker: ChildBroker, life: number): Work => ({
+const workOf = (
+  { world, figures, chance, number, options: { tried } }: Lane,
+  broker: ChildBroker,
+  life: number,
+): Work => ({
   world,
   broker,
   figures,
   chance: chance.fork(`life ${life}`),
+  tried,
   over: { value: false },
   found: (invariant, what) => figures.findings.push({ invariant, at: `${number}.${life}`, what }),
 });

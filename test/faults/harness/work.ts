@@ -9,6 +9,8 @@ export interface Work {
   broker: BrokerClient;
   figures: Figures;
   chance: Chance;
+  /** Of those alive and of those dead at most so many are used after each restart. */
+  tried: number;
   /** Set when this life is over: whoever looks stops. */
   over: { value: boolean };
   found(invariant: Invariant, what: string): void;

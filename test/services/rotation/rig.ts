@@ -22,6 +22,7 @@ export const once: RotationPace = {
   ...hurriedRotation,
   firstPauseMs: 2,
   longestPauseMs: 20,
+  silenceMs: 0,
   stepTries: 3,
   cleanTries: 3,
   firstAttemptPauseMs: 3_600_000,
