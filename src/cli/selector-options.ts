@@ -1,4 +1,4 @@
-/** Whom and what a freeze or an incident is about, as options: each narrows, or everything. */
+/** Whom and what a revocation, a freeze or an incident is about, as options: each narrows, or everything. */
 import type { Command } from 'commander';
 import { usage } from './failure.ts';
 
@@ -24,13 +24,16 @@ export const withSelectorOptions = (command: Command): Command =>
     .option('--entitlement <id>', 'whatever is under this entitlement')
     .option('--everything', 'all there is');
 
-/** @throws Failure 2 when nothing is named, or something empty, or everything and something besides */
-export const selectorFrom = (options: SelectorOptions): Record<string, string | true> => {
+/**
+ * @param done what was not done when it is refused: `nothing was revoked`
+ * @throws Failure 2 when nothing is named, or something empty, or everything and something besides
+ */
+export const selectorFrom = (options: SelectorOptions, done = 'nothing was done'): Record<string, string | true> => {
   const { everything, agent, connection, provider, owner, subject, issuer, entitlement } = options;
   const given = Object.entries({ agent, connection, provider, owner, subject, issuer, entitlement });
   const named = given.flatMap(([field, value]) => (value === undefined ? [] : [[field, value] as const]));
-  if (named.some(([, value]) => value.trim() === '')) throw usage('a selector is empty; nothing was done');
-  if (everything && named.length > 0) throw usage('--everything stands alone; nothing was done');
+  if (named.some(([, value]) => value.trim() === '')) throw usage(`a selector is empty; ${done}`);
+  if (everything && named.length > 0) throw usage(`--everything stands alone; ${done}`);
   if (!everything && named.length === 0) {
     throw usage(
       'about whom or what? --agent, --connection, --provider, --owner, --subject, --issuer, --entitlement (each narrows),',

@@ -4,23 +4,13 @@ import type { Api } from '../api.ts';
 import { confirm, isInteractive } from '../ask.ts';
 import { type JsonOption, leaf, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';
-import { exitCodes, Failure, usage } from '../failure.ts';
+import { exitCodes, Failure } from '../failure.ts';
 import type { Fields } from '../fields.ts';
 import { type Screen, shownCount, shownTime } from '../screen.ts';
+import { type SelectorOptions, selectorFrom, withSelectorOptions } from '../selector-options.ts';
 import { followRevocation, requireClean, shownSelector, showOutcome } from './revocation.ts';
 
-interface Selectors {
-  agent?: string;
-  connection?: string;
-  provider?: string;
-  owner?: string;
-  subject?: string;
-  issuer?: string;
-  entitlement?: string;
-  everything?: true;
-}
-
-interface RevokeOptions extends JsonOption, Selectors {
+interface RevokeOptions extends JsonOption, SelectorOptions {
   reason: string;
   suspend?: true;
   rotate?: true;
@@ -37,20 +27,6 @@ export interface RevocationBody {
   rotate?: boolean;
   dry_run?: boolean;
 }
-
-const selectorOf = ({ everything, agent, connection, provider, owner, subject, issuer, entitlement }: Selectors) => {
-  const given = Object.entries({ agent, connection, provider, owner, subject, issuer, entitlement });
-  const named = given.flatMap(([field, value]) => (value === undefined ? [] : [[field, value] as const]));
-  if (named.some(([, value]) => value.trim() === '')) throw usage('a selector is empty; nothing was revoked');
-  if (everything && named.length > 0) throw usage('--everything stands alone; nothing was revoked');
-  if (!everything && named.length === 0) {
-    throw usage(
-      'what is to be revoked? --agent, --connection, --provider, --owner, --subject, --issuer, --entitlement (each narrows),',
-      'or --everything',
-    );
-  }
-  return everything ? { everything } : Object.fromEntries(named);
-};
 
 const dryRun = async (api: Api, screen: Screen, options: JsonOption, body: RevocationBody): Promise<void> => {
   const answer = await api.call('POST', 'revocations', { body });
@@ -138,15 +114,7 @@ export const revokeAndFollow = async (
 
 /** Adds `revoke-all`. */
 export const revokeAllCommand = (program: Command, context: Context): void => {
-  leaf(program, 'revoke-all', 'take everything back that matches, with one call')
-    .option('--agent <name>', 'of this agent')
-    .option('--connection <name>', 'on this connection')
-    .option('--provider <type>', 'on connections of this provider')
-    .option('--owner <owner>', 'of agents of this owner')
-    .option('--subject <person>', 'on behalf of this person')
-    .option('--issuer <name>', 'on the word of this trusted issuer')
-    .option('--entitlement <id>', 'under this entitlement')
-    .option('--everything', 'all there is')
+  withSelectorOptions(leaf(program, 'revoke-all', 'take everything back that matches, with one call'))
     .requiredOption('--reason <text>', 'why; it is recorded')
     .option('--suspend', 'suspend the agents it reaches, too')
     .option('--rotate', 'replace the secrets of the connections it reaches, too')
@@ -155,7 +123,7 @@ export const revokeAllCommand = (program: Command, context: Context): void => {
     .option('--yes', 'do not ask')
     .action(async (options: RevokeOptions) => {
       const body: RevocationBody = {
-        selector: selectorOf(options),
+        selector: selectorFrom(options, 'nothing was revoked'),
         reason: options.reason,
         suspend: options.suspend === true,
         rotate: options.rotate === true,
