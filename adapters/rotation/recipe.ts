@@ -10,6 +10,7 @@
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { MIN_SECRET_BYTES } from '../../src/domain/secret-mask.ts';
+import { SecretText } from '../../src/domain/secret-text.ts';
 import { ProviderFailure } from '../../src/ports/provider.ts';
 import type { RotationContext, SecretFields } from '../../src/ports/rotation.ts';
 import type { Network } from '../network.ts';
@@ -189,6 +190,10 @@ export const recipeWay = (subject: Subject, network: Network): Way<Recipe> => {
       const { current } = context;
       if (!create) {
         const value = `${generate.prefix}${randomBytes(generate.bytes).toString('base64url')}`;
+        // A test that everybody passes would put a secret in force that the service was never told.
+        if (await isAccepted(method, { ...current, [subject.field]: new SecretText(value) }, context)) {
+          throw new ProviderFailure('refused', 'the test accepts a secret that nobody has set: it shows nothing');
+        }
         return { ...carriedOver(current), ...present({ id: current['id']?.reveal() }), [subject.field]: value };
       }
       // Before anything is made: a test that refuses a good secret would refuse the new one, and leave both in doubt. An

@@ -29,9 +29,18 @@ export const runScript = async (file: string, input: string, signal: AbortSignal
     detached: true,
     stdio: ['pipe', 'pipe', 'pipe'],
   });
+  let how: Ran['how'] = 'ended';
+  // Before anything else is asked of it: one that could not be started has no pipes, and an error that nobody hears of
+  // would end Warder.
+  const exited = new Promise<number | null>((resolve) => {
+    child.once('exit', (code) => resolve(code));
+    child.once('error', () => {
+      how = 'not started';
+      resolve(null);
+    });
+  });
   const out: Buffer[] = [];
   const err: Buffer[] = [];
-  let how: Ran['how'] = 'ended';
   const endGroup = (): void => {
     try {
       if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
@@ -58,13 +67,6 @@ export const runScript = async (file: string, input: string, signal: AbortSignal
   });
   // A script need not read what it is told; its pipes may break when it is killed.
   for (const stream of [child.stdin, child.stdout, child.stderr]) stream.on('error', () => undefined);
-  const exited = new Promise<number | null>((resolve) => {
-    child.once('exit', (code) => resolve(code));
-    child.once('error', () => {
-      how = 'not started';
-      resolve(null);
-    });
-  });
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
   child.stdin.end(input);
   const code = await exited;

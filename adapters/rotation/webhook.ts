@@ -115,8 +115,9 @@ export const webhookWay = (subject: Subject, network: Network): Way<Webhook> => 
       const withoutQuery = URL.canParse(url) && !url.includes('#') ? url.replace(/\?.*$/s, '') : url;
       return addressProblems(withoutQuery, allow).map((problem) => `url: ${problem}`);
     },
-    // The whole of it: on one host there may be webhooks of many.
-    destinations: ({ url }) => [url],
+    // The whole of it: on one host there may be webhooks of many. With its slash, or the root would be called as the
+    // origin is where agents' requests go, and there the secret is not in a body.
+    destinations: ({ url }) => [new URL(url).href],
     overlaps: ({ overlaps }) => overlaps,
     async create(method, context) {
       const answer = await askedFor(context, () => take(method, 'create', context, {}));

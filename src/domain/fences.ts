@@ -85,6 +85,11 @@ export class FenceIndex {
     }
   }
 
+  /** Whether a fence names this owner, alone or with more. */
+  namesOwner(owner: string): boolean {
+    return this.#single.has(`owner:${owner}`) || this.#compound.some(({ selector }) => selector.owner === owner);
+  }
+
   /**
    * @param seq the sequence number of what is checked
    * @returns the sequence number of a fence newer than it that matches, or undefined when none does

@@ -64,6 +64,8 @@ export class EventStreams {
     };
     this.#open.set(end, operator.id);
     res.once('close', end);
+    // Whoever asked may be gone already, and nothing tells of that twice.
+    if (res.destroyed) end();
     res.writeHead(200, {
       'Content-Type': 'text/event-stream',
       'Cache-Control': 'no-store',

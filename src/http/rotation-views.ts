@@ -39,7 +39,15 @@ export const rotationView = (core: Core, row: Rotation) => ({
   retires_at: isoOrNull(row.retire_at),
   ended_at: isoOrNull(row.ended_at),
   next_at: isoOrNull(nextAt(core, row)),
+  waits_for: waitsFor(core, row),
 });
+
+/** The stuck rotation that one has to wait for: it was tried again when this one was asked for, and is still stuck. */
+const waitsFor = (core: Core, row: Rotation): string | null => {
+  if (row.status !== 'asked') return null;
+  const stuck = core.state.rotations.ofPolicy(row.policy_id).find(({ status }) => status === 'stuck');
+  return stuck && stuck.updated_at > row.created_at ? stuck.id : null;
+};
 
 /** When something is done about it next, as far as that is known. */
 const nextAt = (core: Core, row: Rotation): number | null => {

@@ -66,6 +66,48 @@ describe('warder incident drill', () => {
     expect(await names('agents')).toEqual(['reporter']);
   });
 
+  test('broken off leaves nothing that stands; what one left that was killed is told of, and removed by --clean', async () => {
+    let interrupt = (): void => undefined;
+    const onSignal = (listener: () => void) => {
+      interrupt = listener;
+      return () => undefined;
+    };
+    const states = async () =>
+      ((await broker.admin('GET', '/incidents?limit=500')).body['items'] as { status: string }[]).map(
+        (one) => one.status,
+      );
+    let looked = 0;
+    const now = () => {
+      looked += 1;
+      // One look for the name and two for each step: in the fourth, which contains.
+      if (looked === 8) interrupt();
+      return Date.now();
+    };
+    const env = { WARDER_URL: broker.url, WARDER_TOKEN: broker.adminToken };
+    const ended = await run(['incident', 'drill'], { env, context: { onSignal, now } });
+    expect([ended.code, ended.out]).toEqual([1, expect.stringContaining('ok      contain it')]);
+    expect(ended.out).not.toContain('try every door');
+    expect(ended.err).toContain('the drill was broken off');
+    expect([await names('agents'), await names('connections')]).toEqual([['reporter'], ['orders']]);
+    expect(new Set(await states())).toEqual(new Set(['closed']));
+
+    // As one leaves it that is killed.
+    const name = 'drill-killed';
+    const owner = 'drill@warder.invalid';
+    await broker.admin('POST', '/agents', { name, owner });
+    await broker.admin('POST', '/agents', { name: 'drill-sergeant', owner: 'finance@example.com' });
+    const incident = { title: `Drill ${name}`, selector: { agent: name }, reason: 'a drill', drill: true };
+    const id = String((await broker.admin('POST', '/incidents', incident)).body['id']);
+    await broker.admin('POST', `/incidents/${id}/contain`, { reason: 'a drill', suspend: true });
+    await broker.admin('POST', `/incidents/${id}/remediate`);
+    expect((await warder('incident', 'drill')).err).toContain(`left by another drill: ${id}, agents/${name}.`);
+    expect(await done('incident', 'drill', '--clean')).toContain(`${id}, agents/${name}.`);
+    expect(await done('incident', 'drill', '--clean')).toBe('No drill left anything.\n');
+    expect((await broker.admin('GET', '/freezes?standing=true')).body['items']).toEqual([]);
+    expect(await names('agents')).toEqual(['reporter', 'drill-sergeant']);
+    await broker.admin('DELETE', '/agents/drill-sergeant');
+  });
+
   test('fails where a freeze of everything stands already: what should work again does not', async () => {
     const freeze = idIn(await done('freeze', '--everything', '--reason', 'a test'), 'frz');
     const ended = await warder('incident', 'drill');

@@ -63,6 +63,13 @@ describe('rotate CONNECTION', () => {
     expect(err).toContain(says);
   });
 
+  test('with --wait does not wait for one that is stuck, and says which', async () => {
+    const routes = asks(rotation(), rotation({ waits_for: 'rot_0' }));
+    const { code, err } = await runOn(routes, ['rotate', 'stripe', '--now', '--wait']);
+    expect([code, err]).toEqual([1, expect.stringContaining('waits for one that is stuck')]);
+    expect(err).toContain('warder rotate show rot_0');
+  });
+
   test('--dry-run shows what it would do, and fails where the secret in force is refused', async () => {
     const preview = {
       dry_run: true,
@@ -216,7 +223,12 @@ describe('a policy', () => {
 
 test('history says who asked, when, why, and how it ended', async () => {
   const rows = [
-    rotation({ status: 'done', reason: 'a drill', ...inForce }),
+    rotation({
+      status: 'done',
+      reason: 'a drill',
+      accounts: { accounts: 9, refreshed: 7, needs_reconnect: 2, failed: 0 },
+      ...inForce,
+    }),
     rotation({ status: 'failed', failure: '401' }),
   ];
   const routes = {
@@ -227,6 +239,8 @@ test('history says who asked, when, why, and how it ended', async () => {
   const { out, sent } = await runOn(routes, ['rotate', 'history', 'stripe']);
   expect(sent[0]?.query).toMatchObject({ connection: 'stripe' });
   for (const text of ['olga', 'asked: a drill', '1 → 2', '401', '2026-11-23 10:00:00Z']) expect(out).toContain(text);
-  expect((await runOn(routes, ['rotate', 'show', 'rot_1'])).out).toContain('a drill');
+  const shown = (await runOn(routes, ['rotate', 'show', 'rot_1'])).out;
+  expect(shown).toContain('a drill');
+  expect(shown).toContain('7 of 9 refreshed, 2 to be connected anew, 0 not reached');
   expect((await runOn(routes, ['rotate', 'cancel', 'rot_1'])).out).toBe('Cancelled rot_1.\n');
 });

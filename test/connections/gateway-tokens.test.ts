@@ -1,8 +1,9 @@
 /** Access tokens at the gateway: renewed before they end, one account a user, and a dead account says so everywhere. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { createAgent } from '../../src/services/access/manage-agents.ts';
-import { createConnection, setSecret, updateConnection } from '../../src/services/access/manage-connections.ts';
+import { createConnection, updateConnection } from '../../src/services/access/manage-connections.ts';
 import { createEntitlement } from '../../src/services/access/manage-entitlements.ts';
+import { setSecret } from '../../src/services/access/set-secret.ts';
 import { openLink, startFlow } from '../../src/services/accounts/connect-flow.ts';
 import { disconnect } from '../../src/services/accounts/disconnect.ts';
 import { finishFlow } from '../../src/services/accounts/finish-flow.ts';

@@ -227,11 +227,18 @@ describe('a freeze', () => {
 
   test('is not for one grant, nor for nothing, nor for what does not exist', async () => {
     const { id } = await scene.throughGateway(side);
-    const asked = [{ grant: id }, {}, { agent: 'nobody' }, { everything: true, agent: side.agent.name }];
+    const asked = [
+      { grant: id },
+      {},
+      { agent: 'nobody' },
+      { everything: true, agent: side.agent.name },
+      { entitlement: 'ent_00000000000000000000000000' },
+      { issuer: 'iss_00000000000000000000000000' },
+    ];
     const answers = await Promise.all(
       asked.map((selector) => scene.broker.admin('POST', '/freezes', { selector, reason: 'x' })),
     );
-    expect(answers.map(({ status }) => status)).toEqual([400, 400, 404, 400]);
+    expect(answers.map(({ status }) => status)).toEqual([400, 400, 404, 400, 404, 404]);
   });
 
   test('is refused and recorded as any other', async () => {

@@ -191,6 +191,14 @@ describe('recovering', () => {
     expect((await step(partly, 'recover', { narrow_unused: true })).status).toBe(409);
     const page = await admin('GET', `/incidents/${id}/report?format=md`);
     expect(page.text).toContain('removed');
+    // About a connection: whoever may use it and never did.
+    const idle = await newSide();
+    const ofConnection = await open({ connection: idle.jwt.connection });
+    must(await step(ofConnection, 'contain'), 200);
+    const planned = itemsOf(must(await step(ofConnection, 'remediate'), 200).body['incident']);
+    expect(planned.filter((item) => item.kind === 'narrow')).toHaveLength(1);
+    const left = must(await step(ofConnection, 'recover', { narrow_unused: true }), 200).body;
+    expect(left).toMatchObject({ changes: [{ entitlement: idle.jwt.entitlement, after: null }] });
   });
 
   test('leaves suspended whom another incident holds, and resumes nobody it did not suspend', async () => {

@@ -2,6 +2,7 @@
 import { createReadStream, existsSync, readdirSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { isId } from '../../../src/domain/ids.ts';
 import { type Backups, DamagedLedger, NoRoom, type Snapshot } from '../../../src/ports/backup.ts';
 import type { BackupThreadData, FromBackup, ToBackup } from './backup-thread.ts';
 
@@ -39,12 +40,19 @@ const requireRoom = (databasePath: string): void => {
 
 const partOf = (databasePath: string): string => `${basename(databasePath)}.backup-`;
 
+/** What follows {@link partOf}, and nothing else: `warder.db.backup-monday` is somebody's own. */
+const isPart = (rest: string): boolean => {
+  const dot = rest.indexOf('.');
+  return isId('bkp', rest.slice(0, dot)) && ['copy', 'copy-journal', 'sealed'].includes(rest.slice(dot + 1));
+};
+
 /** Removes what a process that was killed left. The data directory's lock must be held: nobody else makes a backup. */
 export const clearBackupParts = (databasePath: string): void => {
   const folder = dirname(databasePath);
   if (!existsSync(folder)) return;
+  const start = partOf(databasePath);
   for (const name of readdirSync(folder)) {
-    if (name.startsWith(partOf(databasePath))) rmSync(join(folder, name), { force: true });
+    if (name.startsWith(start) && isPart(name.slice(start.length))) rmSync(join(folder, name), { force: true });
   }
 };
 

@@ -1,6 +1,6 @@
 /** `warder incident`: from opening one to closing it. docs/incident.md says what to type, in order. */
 import { type Command, Option } from 'commander';
-import { segment } from '../api.ts';
+import { type Answer, segment } from '../api.ts';
 import { confirm, isInteractive } from '../ask.ts';
 import { type JsonOption, leaf, type PageOptions, present, presentList, toolsFor } from '../command.ts';
 import type { Context } from '../context.ts';
@@ -13,7 +13,7 @@ import { parseCount, parseMoment } from '../values.ts';
 import { drillCommand } from './incident-drill.ts';
 import { recoverCommand, showChanges } from './incident-recover.ts';
 import { reportCommand } from './incident-report.ts';
-import { followRevocation, shownSelector, showOutcome } from './revocation.ts';
+import { followRevocation, requireClean, shownSelector, showOutcome } from './revocation.ts';
 
 const severities = ['low', 'medium', 'high', 'critical'];
 const statuses = ['open', 'contained', 'remediating', 'recovered', 'closed'];
@@ -155,9 +155,9 @@ const contain = async (context: Context, id: string, options: ContainOptions): P
     },
   });
   const { fields } = answer;
+  const revocation = fields.within('revocation');
   if (!options.json) {
     screen.line(`${screen.paint('bold', 'Contained.')} ${shownSelector(fields.within('incident').within('selector'))}`);
-    const revocation = fields.within('revocation');
     if (fields.has('revocation')) {
       screen.line(`- revoked: fence ${revocation.text('fence')} stands (${revocation.text('id')})`);
     }
@@ -169,13 +169,14 @@ const contain = async (context: Context, id: string, options: ContainOptions): P
     const suspended = fields.texts('suspended');
     if (options.suspend) screen.line(`- suspended: ${suspended.join(' ') || 'nobody who was active'}`);
   }
+  let last: Answer | undefined;
   if (options.wait && fields.has('revocation')) {
-    const first = { ...answer, fields: fields.within('revocation') };
-    const last = await followRevocation(api, context, first, true);
+    last = await followRevocation(api, context, { ...answer, fields: revocation }, true);
     if (!options.json) showOutcome(screen, last.fields);
   }
   if (options.json) screen.json(answer.body);
   else screen.line(`Next: warder incident report ${id}; warder incident remediate ${id}`);
+  if (last) requireClean(last.fields);
 };
 
 const containCommand = (group: Command, context: Context): void => {

@@ -58,6 +58,14 @@ const historyColumns: noun.Cell[] = [
   noun.plain('FAILURE', 'failure'),
 ];
 
+/** Of a rotation of connected accounts. */
+const shownAccounts: noun.Cell[1] = (row) => {
+  if (!row.has('accounts')) return '';
+  const counts = row.within('accounts');
+  const [all, failing] = [counts.text('accounts'), counts.text('failed')];
+  return `${counts.text('refreshed')} of ${all} refreshed, ${counts.text('needs_reconnect')} to be connected anew, ${failing} not reached`;
+};
+
 const sheet: noun.Cell[] = [
   noun.plain('id', 'id'),
   ['of', shownOf],
@@ -69,6 +77,8 @@ const sheet: noun.Cell[] = [
   noun.plain('asked by', 'requested_by'),
   noun.plain('revocation', 'revocation'),
   ['versions', (row) => (row.has('to_version') ? `${row.text('from_version')} → ${row.text('to_version')}` : '')],
+  ['accounts', shownAccounts],
+  noun.plain('waits for', 'waits_for'),
   noun.plain('failure', 'failure'),
   noun.time('asked', 'asked_at'),
   noun.time('started', 'started_at'),
@@ -80,7 +90,8 @@ const sheet: noun.Cell[] = [
 
 const pollMs = 200;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const isOver = (rotation: Fields): boolean => !['asked', 'running'].includes(rotation.text('status'));
+const isOver = (rotation: Fields): boolean =>
+  !['asked', 'running'].includes(rotation.text('status')) || rotation.has('waits_for');
 
 /** Waits until the new secret is in force, or the rotation ended otherwise. @returns the newest answer */
 const follow = async (api: Api, context: Context, first: Answer): Promise<Answer> => {
@@ -121,6 +132,12 @@ const showOutcome = (screen: Screen, rotation: Fields): void => {
 /** @throws Failure 1 when it ended without a new secret in force */
 const requireRotated = (rotation: Fields): void => {
   const status = rotation.text('status');
+  if (rotation.has('waits_for')) {
+    throw failed(
+      `the rotation of ${shownOf(rotation)} waits for one that is stuck`,
+      `look at it: warder rotate show ${rotation.text('waits_for')}`,
+    );
+  }
   if (!badly.has(status)) return;
   throw failed(
     `the rotation of ${shownOf(rotation)} ${status === 'stuck' ? 'is stuck' : status === 'failed' ? 'failed' : 'was cancelled'}: ${rotation.text('failure')}`,
@@ -178,9 +195,10 @@ const targetOf = (connection: string | undefined, { all, key }: Pick<RotateOptio
 const rotateAll = async (context: Context, options: RotateOptions, body: object): Promise<void> => {
   const { api, screen } = toolsFor(context);
   const answer = await api.call('POST', 'rotations', { body: { ...body, due: options.due === true } });
-  const last = options.wait
-    ? await Promise.all(answer.fields.items('items').map((row) => follow(api, context, { ...answer, fields: row })))
-    : [];
+  const last: Answer[] = [];
+  // They go on side by side; asked after is one at a time, or a thousand would be asked after five times a second.
+  for (const row of options.wait ? answer.fields.items('items') : [])
+    last.push(await follow(api, context, { ...answer, fields: row }));
   present(screen, options, answer, ({ items }) => {
     const rows = options.wait ? last.map(({ fields }) => fields) : items('items');
     if (rows.length > 0) noun.showTable(screen, historyColumns, rows);

@@ -4,7 +4,7 @@
  */
 import { verifyReceipt } from '../../domain/verify-receipt.ts';
 import { type Answer, type Api, askOpenly, parseJson, segment } from '../api.ts';
-import { failed } from '../failure.ts';
+import { exitCodes, Failure, failed } from '../failure.ts';
 import { type Fields, fieldsOf } from '../fields.ts';
 import { type AgentCalls, agentCalls, type Told } from './agent-calls.ts';
 
@@ -12,6 +12,11 @@ import { type AgentCalls, agentCalls, type Told } from './agent-calls.ts';
 const expect = (holds: boolean, ...what: string[]): void => {
   if (!holds) throw failed(...what);
 };
+
+/** By these what a drill made is told from everything else. */
+export const drillPrefix = 'drill-';
+export const drillOwner = 'drill@warder.invalid';
+export const drillAudience = 'https://drill.invalid';
 
 interface Obtained {
   agentToken: string;
@@ -28,6 +33,8 @@ export interface Drill {
   agent: AgentCalls;
   /** The broker's own name for itself, which need not be the address it is reached at. */
   issuer: string;
+  /** What exists by now, below `/admin/v1/`. */
+  made: string[];
   entitlement: string;
   incident: string;
   revocation: string;
@@ -47,7 +54,8 @@ const makeScratch = async (drill: Drill): Promise<string> => {
   const { name } = drill;
   drill.issuer = (await askOpenly(drill.api.url, '/.well-known/oauth-authorization-server')).fields.raw('issuer');
   expect(drill.issuer !== '', 'the metadata of the broker names no issuer');
-  const made = await post(drill, 'agents', { name, owner: 'drill@warder.invalid', purpose: 'an incident drill' });
+  const made = await post(drill, 'agents', { name, owner: drillOwner, purpose: 'an incident drill' });
+  drill.made.push(`agents/${segment(name)}`);
   drill.agent = agentCalls(drill.api.url, {
     id: made.fields.raw('client_id'),
     secret: made.fields.raw('client_secret'),
@@ -55,8 +63,9 @@ const makeScratch = async (drill: Drill): Promise<string> => {
   await post(drill, 'connections', {
     name,
     provider: 'internal-jwt',
-    settings: { audience: 'https://drill.invalid', scopes: ['read', 'write'] },
+    settings: { audience: drillAudience, scopes: ['read', 'write'] },
   });
+  drill.made.push(`connections/${segment(name)}`);
   const entitled = await post(drill, 'entitlements', {
     agent: name,
     connection: name,
@@ -230,8 +239,9 @@ const isRefused = async (call: () => Promise<unknown>): Promise<boolean> => {
   try {
     await call();
     return false;
-  } catch {
-    return true;
+  } catch (error) {
+    if (error instanceof Failure && error.exitCode === exitCodes.failed) return true;
+    throw error;
   }
 };
 
@@ -276,25 +286,3 @@ export const steps: readonly Step[] = [
   { name: 'obtain again, narrowly', run: worksNarrowly },
   { name: 'close', run: close },
 ];
-
-/**
- * Deletes what was made, and after a step that failed lifts what stands.
- * @returns what could not be removed; somebody has to
- */
-export const removeScratch = async (drill: Drill, passed: boolean): Promise<string[]> => {
-  const left: string[] = [];
-  const remove = async (what: string, call: () => Promise<unknown>): Promise<void> => {
-    if (await isRefused(call)) left.push(what);
-  };
-  const { api, name, entitlement, incident: id } = drill;
-  if (id !== '' && !passed) {
-    const body = { reason: 'a drill that failed', resume: false };
-    await remove(`what stands of incident ${id}`, () => post(drill, incident(drill, 'recover'), body));
-  }
-  if (entitlement !== '') {
-    await remove(`entitlement ${entitlement}`, () => api.call('DELETE', `entitlements/${segment(entitlement)}`));
-    await remove(`connection ${name}`, () => api.call('DELETE', `connections/${segment(name)}`));
-    await remove(`agent ${name}`, () => api.call('DELETE', `agents/${segment(name)}`));
-  }
-  return left;
-};

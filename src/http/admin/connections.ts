@@ -1,13 +1,9 @@
 /** `/admin/v1/connections` and their secrets, which go in and never come out. */
 import { z } from 'zod';
 import { isPlainLine, plainLineRule } from '../../domain/names.ts';
-import {
-  connectionCalled,
-  createConnection,
-  deleteConnection,
-  setSecret,
-  updateConnection,
-} from '../../services/access/manage-connections.ts';
+import { deleteConnection } from '../../services/access/delete-connection.ts';
+import { connectionCalled, createConnection, updateConnection } from '../../services/access/manage-connections.ts';
+import { setSecret } from '../../services/access/set-secret.ts';
 import * as field from '../schemas.ts';
 import { connectionView } from '../views.ts';
 import { type AdminRoute, created, everyone, managers, noContent, ok, pageOf, route } from './route.ts';

@@ -1,7 +1,9 @@
 /** `/admin/v1/freezes`: nothing new is issued for what one names, until it is lifted. */
 import { z } from 'zod';
 import type { Freeze } from '../../domain/incident.ts';
+import type { Selector } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
+import { entitlementCalled } from '../../services/access/manage-entitlements.ts';
 import type { Core } from '../../services/core.ts';
 import { createFreeze, liftFreeze } from '../../services/incidents/freeze.ts';
 import * as field from '../schemas.ts';
@@ -27,6 +29,14 @@ export const freezeView = (core: Core, row: Freeze) => ({
   lift_reason: row.lift_reason,
 });
 
+/** What is gone issues nothing: a freeze of it, or of a slip of the pen, would say that it stops something and stop nothing. */
+const requireIssuing = (core: Core, { entitlement, issuer }: Selector): void => {
+  if (entitlement !== undefined) entitlementCalled(core, entitlement);
+  if (issuer !== undefined && !core.state.trustedIssuers.get(issuer)) {
+    throw new Refused('not_found', 'there is no such issuer');
+  }
+};
+
 export const freezeRoutes: AdminRoute[] = [
   route({
     method: 'POST',
@@ -37,6 +47,7 @@ export const freezeRoutes: AdminRoute[] = [
     handle: async ({ edge, body, caller }) => {
       const { core } = edge;
       const selector = await resolved(core, body.selector);
+      requireIssuing(core, selector);
       const row = await createFreeze(core, { selector, reason: body.reason }, caller);
       return created(freezeView(core, row), `/admin/v1/freezes/${row.id}`);
     },

@@ -215,8 +215,13 @@ export const rotationRoutes: AdminRoute[] = [
     path: '/rotations/:id',
     roles: responders,
     summary: 'Cancel a rotation that was asked for and has not begun',
-    handle: async ({ edge, params, operator, caller }) =>
-      ok(rotationView(edge.core, await cancelRotation(edge.core, params['id'] ?? '', operator, caller))),
+    handle: async (context) => {
+      const { edge, params, operator, caller } = context;
+      const id = params['id'] ?? '';
+      const about = edge.core.state.rotations.get(id);
+      if (about && about.connection_id === null) requireKeyRole(keyCalled(about.policy_id), context);
+      return ok(rotationView(edge.core, await cancelRotation(edge.core, id, operator, caller)));
+    },
   }),
   route({
     method: 'PUT',

@@ -9,19 +9,14 @@ import type { Caller } from '../core.ts';
 import type { CoreWithSecrets } from '../issuing/provider-context.ts';
 import { type PolicyInput, prepareNoPolicy, preparePolicy } from '../rotation/manage-policies.ts';
 import { prepareSource } from '../secrets/refer-secret.ts';
+import { prepareConnectionDeletion, requireNothingUpstream } from './delete-connection.ts';
 import { type AgentInput, prepareAgent, prepareAgentDeletion, prepareAgentPatch } from './manage-agents.ts';
 import {
   type ConnectionInput,
   InvalidInput,
-  isToBeGenerated,
   prepareConnection,
-  prepareConnectionDeletion,
   prepareConnectionPatch,
-  prepareSecret,
   requireExpanded,
-  requireNothingUpstream,
-  secretIsInForce,
-  wasRotatedAway,
 } from './manage-connections.ts';
 import {
   defaultLimits,
@@ -30,6 +25,7 @@ import {
   prepareEntitlementDeletion,
   prepareEntitlementPatch,
 } from './manage-entitlements.ts';
+import { isToBeGenerated, prepareSecret, secretIsInForce, wasRotatedAway } from './set-secret.ts';
 
 export interface AccessDocument {
   agents: (Omit<AgentInput, 'auth'> & { auth?: AgentInput['auth'] | undefined })[];

@@ -127,7 +127,10 @@ export const prepareAgentPatch = (
     ? 'new authentication'
     : fields.includes('dpop') && patch.dpop === 'required'
       ? 'proof of possession required'
-      : undefined;
+      : // What a fence on the owner before killed for the owner's sake alone would live again.
+        fields.includes('owner') && core.state.fences.namesOwner(agent.owner)
+        ? 'new owner, after a revocation of the owner before'
+        : undefined;
   const fence = why === undefined ? undefined : accompanyingFence(core, { agent: agent.id }, why, operator);
   const type = statusChanged ? (patch.status === 'suspended' ? 'agent.suspended' : 'agent.resumed') : 'agent.updated';
   return {

@@ -1,13 +1,13 @@
 /** What is to be done about an incident, from what was exposed: the lines of its check list. */
 import type { ItemKind } from '../../domain/incident.ts';
-import type { Connection, Entitlement, Grant, Selector } from '../../domain/model.ts';
+import type { Connection, Grant, Selector } from '../../domain/model.ts';
 import { endsByIn } from '../../domain/stored-handle.ts';
 import type { Core } from '../core.ts';
 import { reachedAgents } from '../revocation/revoke.ts';
 import { rotationProblem } from '../rotation/request-rotation.ts';
 import type { Activity, ReachedConnection } from './activity.ts';
 import { type Habits, historyDays } from './first-time.ts';
-import { knowsAllUses, usedScopes } from './used-scopes.ts';
+import { idleRules, knowsAllUses } from './used-scopes.ts';
 
 export interface PlannedItem {
   kind: ItemKind;
@@ -117,27 +117,19 @@ const accounts = (core: Core, selector: Selector, activity: Activity): PlannedIt
       });
   });
 
-const concerned = (core: Core, selector: Selector): Entitlement[] => {
-  const agents = new Set(reachedAgents(core, selector).map((agent) => agent.id));
-  return core.state.entitlements
-    .all()
-    .filter((rule) => rule.id === selector.entitlement || agents.has(rule.agent_id))
-    .filter((rule) => selector.connection === undefined || rule.connection_id === selector.connection);
-};
-
 const unused = (core: Core, selector: Selector, habits: Habits, activity: Activity): PlannedItem[] =>
-  (knowsAllUses(selector, habits, activity) ? concerned(core, selector) : []).flatMap((rule): PlannedItem[] => {
-    const used = usedScopes(core, rule, habits, activity);
-    if (used.length === rule.scopes.length) return [];
-    const agent = core.state.agents.get(rule.agent_id)?.name ?? rule.agent_id;
-    const connection = core.state.connections.get(rule.connection_id)?.name ?? rule.connection_id;
-    const idle = rule.scopes.filter((scope) => !used.includes(scope));
-    const what =
-      used.length === 0
-        ? `obtained nothing under it in ${historyDays} days: remove it`
-        : `did not obtain ${idle.slice(0, 10).join(', ')} in ${historyDays} days: narrow it to ${used.slice(0, 10).join(', ')}`;
-    return [{ kind: 'narrow', about: `entitlement:${rule.id}`, text: `${rule.id}: ${agent} on ${connection} ${what}` }];
-  });
+  (knowsAllUses(selector, habits, activity) ? idleRules(core, selector, habits, activity) : []).map(
+    ({ rule, used }) => {
+      const agent = core.state.agents.get(rule.agent_id)?.name ?? rule.agent_id;
+      const connection = core.state.connections.get(rule.connection_id)?.name ?? rule.connection_id;
+      const idle = rule.scopes.filter((scope) => !used.includes(scope));
+      const what =
+        used.length === 0
+          ? `obtained nothing under it in ${historyDays} days: remove it`
+          : `did not obtain ${idle.slice(0, 10).join(', ')} in ${historyDays} days: narrow it to ${used.slice(0, 10).join(', ')}`;
+      return { kind: 'narrow', about: `entitlement:${rule.id}`, text: `${rule.id}: ${agent} on ${connection} ${what}` };
+    },
+  );
 
 /** More people than this are told by one message, and are one item. */
 const maxPeople = 10;

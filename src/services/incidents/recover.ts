@@ -15,12 +15,11 @@ import {
 import type { Change } from '../change.ts';
 import type { Caller, Core } from '../core.ts';
 import { InvalidInput } from '../invalid-input.ts';
-import { reachedAgents } from '../revocation/revoke.ts';
 import { liftWrites } from './freeze.ts';
 import { changeIncident, incidentCalled, incidentRecord, stepOf } from './incidents.ts';
 import { entriesBackwards } from './log-pages.ts';
 import { exposureOf } from './remediate.ts';
-import { knowsAllUses, usedScopes } from './used-scopes.ts';
+import { idleRules, knowsAllUses } from './used-scopes.ts';
 
 /** How an entitlement is narrowed: fields that are not given stay, and none may give more than before. */
 export interface Narrowing {
@@ -204,14 +203,8 @@ const idleRights = async (core: Core, incident: Incident, signal?: AbortSignal):
   if (!knowsAllUses(selector, habits, activity)) {
     throw new Refused('conflict', 'what was never used cannot be said of this incident; name what to narrow');
   }
-  const agents = new Set(reachedAgents(core, selector).map((agent) => agent.id));
-  return core.state.entitlements
-    .all()
-    .filter((rule) => agents.has(rule.agent_id))
-    .filter((rule) => selector.connection === undefined || rule.connection_id === selector.connection)
-    .flatMap((rule): Narrowing[] => {
-      const used = usedScopes(core, rule, habits, activity);
-      if (used.length === rule.scopes.length) return [];
-      return [used.length === 0 ? { entitlement: rule.id, remove: true } : { entitlement: rule.id, scopes: used }];
-    });
+  return idleRules(core, selector, habits, activity).map(
+    ({ rule, used }): Narrowing =>
+      used.length === 0 ? { entitlement: rule.id, remove: true } : { entitlement: rule.id, scopes: used },
+  );
 };

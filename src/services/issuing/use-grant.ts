@@ -110,9 +110,13 @@ export const returnGrant = async (core: Core, grant: Grant, caller: Caller): Pro
     // Renewed or drained meanwhile: as it is now.
     const current = (await core.state.grants.get(grant.id)) ?? grant;
     const { state, clock } = core;
-    const status = shownStatus(current, state.agents.get(current.agent_id), state.fences, clock.now());
+    const agent = state.agents.get(current.agent_id);
+    const since = state.newestSeq;
+    const status = shownStatus(current, agent, state.fences, clock.now());
     const alive = status === 'active';
     const result = await commit(core, {
+      // A fence that comes at this moment killed it: its receipt says so.
+      guards: alive ? [{ guard: 'unfenced', since, facts: grantFacts(current, agent) }] : [],
       writes: alive
         ? [
             {

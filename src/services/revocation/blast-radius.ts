@@ -32,8 +32,14 @@ export interface BlastRadius {
 /** @throws Refused `ledger_unavailable` */
 export const blastRadius = async (core: Core, request: RevocationRequest): Promise<BlastRadius> => {
   const { selector } = request;
-  const counted = await core.reader.blastRadius(selector, core.clock.now(), ownedBy(core, selector));
-  const connections = touchedConnections(core, selector, counted);
+  const [now, ownedAgents] = [core.clock.now(), ownedBy(core, selector)];
+  // As if the fence were put up now: `rotate` asks this question, too (rotate-after.ts).
+  const fence = { selector, ownedAgents, seq: core.state.newestSeq + 1, at: now };
+  const [counted, reached] = await Promise.all([
+    core.reader.blastRadius(selector, now, ownedAgents),
+    core.reader.connectionsOf('', fence),
+  ]);
+  const connections = touchedConnections(core, selector, counted, reached);
   const providers = new Map<string, { provider: string; grants: number; upstream: number }>();
   for (const { provider, grants, upstream } of connections) {
     if (provider === null || grants === 0) continue;
@@ -62,9 +68,14 @@ const rotationOf = (core: Core, connection: Connection): BlastRadius['connection
   return why === undefined ? { possible: true } : { possible: false, why };
 };
 
-/** Those with live grants that match, and those the selector itself names. */
-const touchedConnections = (core: Core, selector: Selector, counted: BlastCount): BlastRadius['connections'] => {
-  const ids = new Set([...counted.connections.map(({ id }) => id), ...namedConnections(core, selector)]);
+/** Those with live grants that match, those the selector itself names, and those whose grants an older fence killed just now. */
+const touchedConnections = (
+  core: Core,
+  selector: Selector,
+  counted: BlastCount,
+  reached: readonly string[],
+): BlastRadius['connections'] => {
+  const ids = new Set([...counted.connections.map(({ id }) => id), ...namedConnections(core, selector), ...reached]);
   const counts = new Map(counted.connections.map((one) => [one.id, one]));
   return [...ids].map((id) => {
     const connection = core.state.connections.get(id);

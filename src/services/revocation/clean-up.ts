@@ -45,11 +45,13 @@ const cleanedUp = (
   killer: Revocation | undefined,
   failure: string | undefined,
 ): Changeset => {
+  const at = core.clock.now();
   const facts = grantFacts(grant, core.state.agents.get(grant.agent_id));
-  const fenced = killer !== undefined || core.state.fences.fencedBy(grant.seq, facts) !== undefined;
+  // One whose time is over and that no open revocation ended had expired before it was fenced.
+  const lives = grant.expires_at > at;
+  const fenced = killer !== undefined || (lives && core.state.fences.fencedBy(grant.seq, facts) !== undefined);
   const ended = grant.status === 'active' ? (fenced ? 'revoked' : 'expired') : grant.status;
   const status = failure === undefined ? ended : 'unrevocable';
-  const at = core.clock.now();
   const byHand = byHandFor(core, grant);
   // One that was tried again has its revocation already.
   const revocation = killer?.id ?? grant.revocation_id;

@@ -12,7 +12,7 @@
  */
 
 import { grantFacts } from '../../domain/liveness.ts';
-import type { Grant } from '../../domain/model.ts';
+import type { Grant, Revocation } from '../../domain/model.ts';
 import { endsByIn } from '../../domain/stored-handle.ts';
 import type { Changeset, Committed, Write } from '../../ports/ledger.ts';
 import type { StandingFence } from '../../ports/readers/revocations.ts';
@@ -72,6 +72,8 @@ export class UpstreamDrain {
   readonly #inPlay = new InPlay();
   readonly #open = new Map<string, Open>();
   #killers = new Killers([]);
+  /** Revocations heard of since the open ones were last asked for. */
+  #heard: Revocation[] = [];
   /** Revocations may have been opened or closed by somebody else. */
   #reload = true;
   readonly #ownChangesets = new WeakSet<Changeset>();
@@ -107,7 +109,9 @@ export class UpstreamDrain {
       if (write.table !== 'revocations') continue;
       this.#reload = true;
       // Before any grant it killed is written down as ended.
-      if (write.write === 'insert') this.#killers.add(write.row);
+      if (write.write !== 'insert') continue;
+      this.#killers.add(write.row);
+      this.#heard.push(write.row);
     }
     if (newOwner || changeset.writes.some(mayEnd)) this.wake();
   }
@@ -163,6 +167,7 @@ export class UpstreamDrain {
   /** One that is durable and not heard of yet comes with its own round. */
   async #loadOpen(newestFence: number): Promise<void> {
     this.#reload = false;
+    this.#heard = [];
     const rows = (await this.#core.reader.openRevocations()).filter(({ seq }) => seq <= newestFence);
     const ids = new Set(rows.map(({ id }) => id));
     for (const id of this.#open.keys()) if (!ids.has(id)) this.#open.delete(id);
@@ -171,8 +176,8 @@ export class UpstreamDrain {
       const fence = fenceOf(this.#core, row);
       this.#open.set(row.id, { id: row.id, fence, waitsFor: new Set(), look: true, lookedAt: 0, restUntil: 0 });
     }
-    // One that came while these were read has set `reload`, and comes with the next round.
-    if (!this.#reload) this.#killers = new Killers(rows);
+    // With those that came while these were read; they are followed from the next round on.
+    this.#killers = new Killers([...rows, ...this.#heard.filter(({ id }) => !ids.has(id))]);
   }
 
   async #walk(read: (after: string) => Promise<Grant[]>): Promise<void> {
@@ -222,8 +227,11 @@ export class UpstreamDrain {
       return found;
     });
     if (left || this.#stop.signal.aborted) return;
-    // Nothing but what there was no room for, if anything; then there is another look when there is room.
-    if (this.#inPlay.crowded && (await reader.upstreamGrantsOf(open.fence, now, '', 1, [])).length > 0) return;
+    // Also not what there was no room for at the time: it has another look when there is room, or at once if there is again.
+    if ((await reader.upstreamGrantsOf(open.fence, now, '', 1, [])).length > 0) {
+      if (!this.#inPlay.crowded) open.look = this.#again = true;
+      return;
+    }
     const next = await reader.nextEndOf(open.id, now);
     if (next !== null) {
       open.restUntil = next;

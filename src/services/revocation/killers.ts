@@ -58,7 +58,7 @@ const keysOf = (facts: FenceFacts): string[] => [
   `agent:${facts.agent}`,
   `connection:${facts.connection}`,
   `provider:${facts.provider}`,
-  `subject:${facts.subject}`,
+  ...(facts.subject === null ? [] : [`subject:${facts.subject}`]),
   `entitlement:${facts.entitlement}`,
   `grant:${facts.grant}`,
   ...facts.owners.map((owner) => `owner:${owner}`),

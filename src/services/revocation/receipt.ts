@@ -58,10 +58,12 @@ export async function* receiptFile(core: Core, id: string): AsyncGenerator<strin
 
   // As it is now: a grant that was tried again meanwhile has opened it anew, and its end may have come meanwhile.
   const now = await revocationCalled(core, id);
+  // One that another revocation killed, too, may be tried again for that one's sake.
+  const pending = counts.killed.pending + counts.left_over.pending;
   const payload: ReceiptPayload = {
     iss: core.issuer,
     iat,
-    final: row.completed_at !== null && now.completed_at === row.completed_at,
+    final: row.completed_at !== null && now.completed_at === row.completed_at && pending === 0,
     revocation: {
       id: row.id,
       selector: row.selector,

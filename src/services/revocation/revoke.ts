@@ -184,12 +184,12 @@ export const fenceWrites = (row: Pick<Revocation, 'id' | 'selector' | 'created_a
 /** What a standing fence killed: live grants, and what has become of those with something upstream. */
 export type Killed = Pick<Revocation, 'grants' | 'upstream_pending' | 'upstream_revoked' | 'upstream_unrevocable'>;
 
-/** Counts what the fence killed; what the drain has cleaned up by now was alive at the fence, and counts. */
+/** Counts what lived at the fence, however late it is asked; what the drain has cleaned up by now did, too. */
 export const countKilled = async (core: Core, revocation: Revocation): Promise<Killed> => {
-  const { id, selector, seq } = revocation;
+  const { id, selector, seq, created_at: at } = revocation;
   const owned = [...fenceOf(core, revocation).ownedAgents];
   for (let before = await core.reader.upstreamProgress(id); ; ) {
-    const live = await core.reader.countLiveGrants(selector, core.clock.now(), owned, seq);
+    const live = await core.reader.countLiveGrants(selector, at, owned, seq);
     const after = await core.reader.upstreamProgress(id);
     if (after.revoked === before.revoked && after.unrevocable === before.unrevocable) {
       return {

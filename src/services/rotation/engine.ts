@@ -10,7 +10,7 @@ import type { CoreWithSecrets } from '../issuing/provider-context.ts';
 import { refreshAccounts } from './accounts.ts';
 import { begin, createWasInterrupted, setStep, testStep } from './attempt.ts';
 import { endFailed } from './end.ts';
-import { commitLeading, type Hand, Interrupted, type Next, rotationCaller } from './hand.ts';
+import { commitLeading, type Hand, Interrupted, type Next, putOff, rotationCaller, Unreadable } from './hand.ts';
 import { Leadership, LeaseLost } from './lease.ts';
 import { isAccountsMethod } from './method.ts';
 import { nextTask, type Task } from './next-task.ts';
@@ -183,7 +183,18 @@ export class RotationEngine {
     }
   }
 
-  #step(row: Rotation, { nudged, wanted }: { nudged: boolean; wanted: boolean }): Promise<Next> {
+  async #step(row: Rotation, task: { nudged: boolean; wanted: boolean }): Promise<Next> {
+    const hand = this.#hand;
+    try {
+      return await this.#take(row, task);
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error;
+      const now = hand.core.state.rotations.get(row.id) ?? row;
+      return putOff(hand, now, error.message, now.tries + 1 >= hand.pace.cleanTries ? { status: 'stuck' } : {});
+    }
+  }
+
+  async #take(row: Rotation, { nudged, wanted }: { nudged: boolean; wanted: boolean }): Promise<Next> {
     const hand = this.#hand;
     if (!hand.core.state.connections.get(row.connection_id ?? '')) {
       return endFailed(hand, row, { failure: 'the connection was deleted', again: false });

@@ -156,13 +156,39 @@ export const putOff = async (
   return 'waits';
 };
 
+/** A secret that is kept here, by its number; or the one in force, where that is read from a vault. */
+export type Which = number | 'in a vault';
+
+/** The vault that the secret in force is kept in does not say it: nothing can be done that might end it. */
+export class Unreadable extends Error {
+  constructor(why: string) {
+    super(`the secret in force is kept in a vault and could not be read: ${why}`);
+    this.name = 'Unreadable';
+  }
+}
+
+/** @throws Unreadable; Refused `sealed` */
+const openWhich = async ({ core }: Hand, connectionId: string, which: Which): Promise<SecretFields> => {
+  if (which !== 'in a vault') return openSecretVersion(core, connectionId, which);
+  const connection = core.state.connections.get(connectionId);
+  if (!connection?.secret_source) throw new Interrupted('the secret was replaced at this moment');
+  try {
+    const held = await core.secrets.open(core.reader, connection);
+    if (held) return held.fields;
+  } catch (error) {
+    if (!(error instanceof Refused) || error.refusal.code === 'sealed') throw error;
+    throw new Unreadable(error.refusal.detail);
+  }
+  throw new Unreadable('there is none');
+};
+
 /** Where the provider is called for this rotation, and with what. */
 export interface Standing {
   rotation: SecretRotation;
   /** With the settings the rotation began with: what it made there is tested, undone and retired there. */
   connection: Connection;
-  /** The number of the secret in force there. */
-  current: number;
+  /** The secret in force there. */
+  current: Which;
   /** Whether somebody else put a secret in force, or other settings, since it began. */
   overtaken: 'secret' | 'settings' | undefined;
 }
@@ -177,7 +203,7 @@ export const standingOf = (hand: Hand, row: Rotation): Standing => {
   const inForce = connection.secret_source ? null : connection.secret_version;
   const overtaken = inForce !== own ? ('secret' as const) : moved ? ('settings' as const) : undefined;
   // A secret that was set for other settings does not go where the old ones lead.
-  const current = moved || inForce === null ? own : inForce;
+  const current = moved ? own : connection.secret_source ? 'in a vault' : (inForce ?? own);
   if (current === null) throw new Interrupted('there is no secret to sign in with');
   return { rotation, connection: { ...connection, settings: row.settings }, current, overtaken };
 };
@@ -188,7 +214,7 @@ export type Outcome<T> = { ok: true; value: T } | { ok: false; refused: boolean;
 /**
  * Calls the provider, for no longer than the lease lasts.
  * @param work gets the provider's context; `journal` in it commits
- * @throws LeaseLost, Interrupted, Refused `sealed` or `ledger_unavailable`: then nothing is known of the call
+ * @throws LeaseLost, Interrupted, Unreadable, Refused `sealed` or `ledger_unavailable`: then nothing is known of the call
  */
 export const callProvider = async <T>(
   hand: Hand,
@@ -197,7 +223,7 @@ export const callProvider = async <T>(
   work: (rotation: SecretRotation, context: RotationContext) => Promise<T>,
 ): Promise<{ outcome: Outcome<T>; row: Rotation }> => {
   const { core, lease, pace, stop } = hand;
-  const current = await openSecretVersion(core, standing.connection.id, standing.current);
+  const current = await openWhich(hand, standing.connection.id, standing.current);
   if (!(await lease.have(pace.callMs + leaseMarginMs))) throw new LeaseLost();
   if (stop.aborted) throw new Interrupted('the engine stops');
   const deadlineMs = Math.max(1, Math.min(pace.callMs, lease.leftMs() - leaseMarginMs));
@@ -243,8 +269,8 @@ const failureOf = ({ core }: Hand, row: Rotation, error: unknown): Outcome<never
 };
 
 /** Tries a secret with a real call. */
-export const testSecret = async (hand: Hand, row: Rotation, standing: Standing, number: number) => {
-  const secret = await openSecretVersion(hand.core, standing.connection.id, number);
+export const testSecret = async (hand: Hand, row: Rotation, standing: Standing, which: Which) => {
+  const secret = await openWhich(hand, standing.connection.id, which);
   return callProvider(hand, row, standing, (rotation, context) => rotation.test(secret, context));
 };
 
@@ -259,16 +285,17 @@ export const nextSecret = async ({ core }: Hand, row: Rotation): Promise<SecretF
  * same key. To end that one upstream would end the one in force.
  */
 export const sharesWhatIsInForce = async (
-  { core }: Hand,
+  hand: Hand,
   row: Rotation,
   of: number | null,
   other: number | null,
 ): Promise<boolean> => {
-  const connection = core.state.connections.get(row.connection_id ?? '');
-  if (!connection || connection.secret_source || of === null || other === null) return false;
-  const { id, secret_version: inForce } = connection;
+  const connection = hand.core.state.connections.get(row.connection_id ?? '');
+  if (!connection || of === null || other === null) return false;
+  const { id, secret_source: source, secret_version: number } = connection;
+  const inForce = source ? 'in a vault' : number;
   if (inForce === null || inForce === other) return false;
-  const open = (number: number) => openSecretVersion(core, id, number);
+  const open = (which: Which) => openWhich(hand, id, which);
   const [held, one, two] = await Promise.all([open(inForce), open(of), open(other)]);
   const its = Object.entries(one).filter(([name, value]) => value.reveal() !== two[name]?.reveal());
   return its.some(([name, value]) => held[name]?.reveal() === value.reveal());

@@ -4,7 +4,7 @@ import { isShowable } from '../../domain/names.ts';
 import { Refused } from '../../domain/refusals.ts';
 import type { KeyPolicy, Rotation, RotationPolicy, RotationSchedule, RotationWindow } from '../../domain/rotation.ts';
 import type { Write } from '../../ports/ledger.ts';
-import { prepareSecret } from '../access/manage-connections.ts';
+import { prepareSecret } from '../access/set-secret.ts';
 import { type Change, commitChanges } from '../change.ts';
 import { type Caller, type Core, record } from '../core.ts';
 import { InvalidInput } from '../invalid-input.ts';

@@ -75,8 +75,9 @@ const goOn = (
   now: number,
 ): Task | { at: number } => {
   const connection = core.state.connections.get(row.connection_id ?? '');
-  const touched =
-    (connection?.updated_at ?? 0) > row.updated_at || asked.some((one) => one.created_at > row.updated_at);
+  // What is of a time to come (the clock was put back) would touch it again after every try.
+  const since = (at: number): boolean => at > row.updated_at && at <= now;
+  const touched = since(connection?.updated_at ?? 0) || asked.some((one) => since(one.created_at));
   const nudged = row.status === 'stuck' && (touched || (wanted && row.step === 'retire'));
   // Whoever asks for another rotation does not wait for the grace of this one; its failures it does.
   const cut = row.status === 'grace' && wanted && row.tries === 0;

@@ -25,7 +25,10 @@ export class RotationRows {
   }
 
   put(row: Rotation): void {
-    if (!isOpen(row.status)) return this.drop(row.id);
+    if (!isOpen(row.status)) {
+      this.drop(row.id);
+      return;
+    }
     this.#byId.set(row.id, row);
     const siblings = this.#byPolicy.get(row.policy_id) ?? new Map<string, Rotation>();
     this.#byPolicy.set(row.policy_id, siblings.set(row.id, row));

@@ -384,6 +384,16 @@ describe('a service', () => {
     });
   });
 
+  test('that passes everybody at the test is given no secret: nobody would know which one it has', async () => {
+    answers['GET /v1/me'] = reply(200, {});
+    const attempt = begin({ set: { path: '/v1/secret', json: { secret: '{{secret}}' } }, test: recipe.test });
+    expect(await failure(attempt.create())).toMatchObject({
+      kind: 'refused',
+      message: expect.stringContaining('the test accepts a secret that nobody has set'),
+    });
+    expect(seen.map(({ method }) => method)).toEqual(['GET']);
+  });
+
   test('that does not say that a key is not valid is in doubt', async () => {
     for (const status of [400, 404, 429, 500, 302]) {
       answers['GET /v1/me'] = reply(status, {});

@@ -258,6 +258,30 @@ process.stdout.write(JSON.stringify({ secret: { value: clean ? 'sk_clean_' + Obj
     expect(await failure(begin('no-interpreter').create())).toMatchObject({ kind: 'unavailable' });
   });
 
+  test('for which no file can be opened any more is no end of the process', () => {
+    const runner = new URL('../../../adapters/rotation/script-process.ts', import.meta.url).href;
+    const source = `
+      const { openSync, closeSync } = await import('node:fs');
+      const { runScript } = await import('${runner}');
+      const held = [];
+      try { for (;;) held.push(openSync('/dev/null', 'r')); } catch {}
+      const how = await runScript('/bin/true', '{}', AbortSignal.timeout(5000)).then(({ how }) => how, () => 'rejected');
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      held.forEach(closeSync);
+      console.log('goes on:', how);`;
+    const { stdout } = spawnSync(
+      'sh',
+      [
+        '-c',
+        'ulimit -n 64; exec "$0" --disable-warning=ExperimentalWarning --input-type=module -e "$1"',
+        process.execPath,
+        source,
+      ],
+      { encoding: 'utf8', timeout: 20_000 },
+    );
+    expect(stdout).toMatch(/goes on: (?:rejected|not started)/);
+  });
+
   describe('is not run', () => {
     const fine = '#!/bin/sh\ncat >/dev/null\necho \'{"secret": {"value": "sk_next_0123456789"}}\'\n';
     const why = async (name: string, scripts = folder) => failure(begin(name, scripts).create());

@@ -237,6 +237,9 @@ describe('a webhook', () => {
     const checked = rotation.checkMethod({ webhook: { url: 'https://hooks.example.com/a?b=c' } }, settings);
     if (!checked.ok) throw new Error(checked.problems.join());
     expect(rotation.destinations(checked.value, settings)).toEqual(['https://hooks.example.com/a?b=c']);
+    // Not to be taken for the origin that agents' requests go to.
+    const root = { webhook: { url: 'https://hooks.example.com', overlaps: true, allow_private_network: false } };
+    expect(rotation.destinations(root, settings)).toEqual(['https://hooks.example.com/']);
   });
 
   test('a test declared beside it is made by Warder itself', async () => {

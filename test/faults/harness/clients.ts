@@ -224,7 +224,7 @@ const operate = (work: Work): Promise<void> =>
     const what = chance.weighted<'secret' | 'rotation' | 'backup' | 'key-encryption' | 'signing'>([
       [50, 'secret'],
       [25, 'rotation'],
-      [4, 'backup'],
+      [12, 'backup'],
       [2, 'key-encryption'],
       [2, 'signing'],
     ]);

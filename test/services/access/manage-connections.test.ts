@@ -2,16 +2,15 @@ import { X509Certificate } from 'node:crypto';
 import { rootCertificates } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Connection, Grant } from '../../../src/domain/model.ts';
+import { deleteConnection } from '../../../src/services/access/delete-connection.ts';
 import { createAgent } from '../../../src/services/access/manage-agents.ts';
 import {
   type ConnectionInput,
   createConnection,
-  deleteConnection,
-  secretIsInForce,
-  setSecret,
   updateConnection,
 } from '../../../src/services/access/manage-connections.ts';
 import { createEntitlement } from '../../../src/services/access/manage-entitlements.ts';
+import { secretIsInForce, setSecret } from '../../../src/services/access/set-secret.ts';
 import { issueGrant } from '../../../src/services/issuing/issue-grant.ts';
 import { revoke } from '../../../src/services/revocation/revoke.ts';
 import { caller, entriesSince, gatewaySettings, type Managed, openManaged, refusalOf, sizeOf } from './manage.ts';

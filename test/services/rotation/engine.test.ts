@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Refused } from '../../../src/domain/refusals.ts';
 import type { Rotation } from '../../../src/domain/rotation.ts';
+import { SecretText } from '../../../src/domain/secret-text.ts';
 import { eventually } from '../../support/eventually.ts';
 import { type Call, calls, type Fault } from './key-house.ts';
 import { openRig, type Rig } from './rig.ts';
@@ -343,6 +345,33 @@ describe('a secret that an operator sets meanwhile', () => {
     const rotation = await rig.reaches(await account.ask({ graceSeconds: 1 }), 'grace');
     await account.setByHand(first);
     expect(await rig.reaches(rotation, 'done')).toMatchObject({ failure: 'it was put in force again, and lives on' });
+    expect(account.house.accepts(first)).toBe(true);
+  });
+
+  test.each([
+    ['that is kept in a vault now', true],
+    ['while the vault does not answer', false],
+  ])('and is the one that was rotated away, %s, is not retired', async (_name, answers) => {
+    const account = await rig.account();
+    const first = await account.inForce();
+    const fields = Object.fromEntries(Object.entries(first).map(([name, text]) => [name, new SecretText(text)]));
+    let asked = 0;
+    rig.core.secrets.readFrom({
+      read: async () => {
+        asked += 1;
+        if (!answers) throw new Refused('upstream_unavailable', 'the vault is away');
+        return { version: 1, fields };
+      },
+      doubt: () => undefined,
+    });
+    const rotation = await rig.reaches(await account.ask({ graceSeconds: 1 }), 'grace');
+    await account.keepInVault();
+    expect(await rig.reaches(rotation, 'done', 'stuck')).toMatchObject(
+      answers
+        ? { status: 'done', failure: 'it was put in force again, and lives on' }
+        : { status: 'stuck', failure: expect.stringContaining('could not be read: the vault is away') },
+    );
+    expect(asked).toBeGreaterThan(0);
     expect(account.house.accepts(first)).toBe(true);
   });
 });

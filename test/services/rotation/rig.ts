@@ -1,7 +1,8 @@
 /** The rotation engine over a real store, with connections to key houses. */
 import type { Connection } from '../../../src/domain/model.ts';
 import type { Rotation } from '../../../src/domain/rotation.ts';
-import { createConnection, setSecret } from '../../../src/services/access/manage-connections.ts';
+import { createConnection } from '../../../src/services/access/manage-connections.ts';
+import { setSecret } from '../../../src/services/access/set-secret.ts';
 import { commitChanges } from '../../../src/services/change.ts';
 import type { Caller } from '../../../src/services/core.ts';
 import type { CoreWithSecrets } from '../../../src/services/issuing/provider-context.ts';
@@ -42,6 +43,8 @@ export interface Account {
   /** The states of its secrets, oldest first. */
   secrets(): Promise<string[]>;
   setByHand(secret: Record<string, string>): Promise<void>;
+  /** Has its secret read from a vault from now on (`core.secrets.readFrom` says what is there). */
+  keepInVault(): Promise<void>;
   rotations(): Promise<Rotation[]>;
 }
 
@@ -112,6 +115,15 @@ export const openRig = async (pace: RotationPace = once): Promise<Rig> => {
           );
         },
         setByHand: async (given) => void (await setSecret(core, row(), given, ops)),
+        keepInVault: async () => {
+          const { version } = row();
+          const source = { connection_id: 'con_vault', path: 'kv/key', fields: {}, version: null, max_age_seconds: 60 };
+          const set = { secret_source: source, version: version + 1, updated_at: core.clock.now() };
+          await store.ledger.commit({
+            writes: [{ write: 'update', table: 'connections', id, set, from: { version } }],
+            audit: [{ type: 'test', at: 0, agent_id: null, connection_id: null, grant_id: null, body: '{}' }],
+          });
+        },
         rotations: async () => (await reader.rotations({ policy_id: id }, { limit: 100 })).reverse(),
       };
     },
