@@ -14,8 +14,11 @@ export const testCall = z.strictObject({
   refused: refusals([401, 403]),
   /** What must stand in the answer besides, by JSON pointer: for services that say 200 to everybody. */
   holds: z.record(pointer, z.union([z.string().max(200), z.number(), z.boolean(), z.null()])).default({}),
-  /** How long a new secret may take to be known at the service. */
-  patience_seconds: z.int().min(0).max(60).default(0),
+  /**
+   * How long a new secret may take to be known at the service. Well within the half minute of a step: a refusal that
+   * comes too late to be believed is in doubt, and then nobody would ever learn that a secret is dead.
+   */
+  patience_seconds: z.int().min(0).max(20).default(0),
 });
 export type TestCall = z.infer<typeof testCall>;
 

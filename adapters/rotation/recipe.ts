@@ -129,7 +129,9 @@ export const recipeWay = (subject: Subject, network: Network): Way<Recipe> => {
     if (answer.status === 401) return undefined;
     if (!identify.expect.includes(answer.status)) throw unexpected(answer, 'identify');
     const id = idAt(answer.body, identify.id);
-    if (id === undefined)
+    // A service that echoes what it was asked with: an id goes into paths, and paths are logged.
+    const { id: _, ...secrets } = revealed(secret);
+    if (id === undefined || !isFree(id, Object.values(secrets)))
       throw new ProviderFailure('unavailable', 'the answer to identify has no id where the recipe says');
     return { id };
   };
@@ -188,6 +190,11 @@ export const recipeWay = (subject: Subject, network: Network): Way<Recipe> => {
     async create(method, context) {
       const { create, generate } = method;
       const { current } = context;
+      // Before anything is made: a test that refuses a good secret would refuse the new one, and leave both in doubt. An
+      // admin key can make another one also where the one in force is dead.
+      if (method.authorise === 'secret' && !(await isAccepted(method, current, context))) {
+        throw new ProviderFailure('refused', 'the test refuses the secret in force; nothing was made');
+      }
       if (!create) {
         const value = `${generate.prefix}${randomBytes(generate.bytes).toString('base64url')}`;
         // A test that everybody passes would put a secret in force that the service was never told.
@@ -195,11 +202,6 @@ export const recipeWay = (subject: Subject, network: Network): Way<Recipe> => {
           throw new ProviderFailure('refused', 'the test accepts a secret that nobody has set: it shows nothing');
         }
         return { ...carriedOver(current), ...present({ id: current['id']?.reveal() }), [subject.field]: value };
-      }
-      // Before anything is made: a test that refuses a good secret would refuse the new one, and leave both in doubt. An
-      // admin key can make another one also where the one in force is dead.
-      if (method.authorise === 'secret' && !(await isAccepted(method, current, context))) {
-        throw new ProviderFailure('refused', 'the test refuses the secret in force; nothing was made');
       }
       // And a key that could not be ended later would stay for ever.
       if (needsId(method) && current['id'] === undefined) {

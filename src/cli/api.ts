@@ -152,14 +152,6 @@ const send = async (
   }
 };
 
-const readAll = async (response: Response, url: string): Promise<Uint8Array> => {
-  try {
-    return new Uint8Array(await response.arrayBuffer());
-  } catch (error) {
-    throw unreachable(`the connection to ${url} broke off (${causeCode(error)})`);
-  }
-};
-
 async function* chunksOf(response: Response, url: string): AsyncGenerator<Uint8Array> {
   try {
     for await (const chunk of response.body ?? []) yield chunk;
@@ -167,6 +159,20 @@ async function* chunksOf(response: Response, url: string): AsyncGenerator<Uint8A
     throw unreachable(`the connection to ${url} broke off (${causeCode(error)})`);
   }
 }
+
+/** More than any answer that is not streamed; `audit witness` asks a broker that is in doubt. */
+const longestAnswerBytes = 128 * 1024 * 1024;
+
+const readAll = async (response: Response, url: string): Promise<Uint8Array> => {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of chunksOf(response, url)) {
+    bytes += chunk.length;
+    if (bytes > longestAnswerBytes) throw failed(`the answer of ${url} has no end; it was not read`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+};
 
 /** An endpoint anybody may ask (`/healthz`, `/readyz`). @returns the answer whatever its status */
 export const askOpenly = async (url: string, path: string): Promise<Answer> => {

@@ -113,16 +113,20 @@ export type HeaderProblem = 'no_backup' | 'other_version' | 'malformed';
 export const readHeader = (
   line: Uint8Array,
 ): { ok: true; header: BackupHeader } | { ok: false; problem: HeaderProblem } => {
+  let text: string;
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(line));
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(line);
+    value = JSON.parse(text);
   } catch {
     // Whatever else it is, it is no header; there is nothing to say about why.
     return { ok: false, problem: 'no_backup' };
   }
   if (!isRecord(value) || !Object.hasOwn(value, 'warder_backup')) return { ok: false, problem: 'no_backup' };
   if (value['warder_backup'] !== backupVersion) return { ok: false, problem: 'other_version' };
-  return isHeader(value) ? { ok: true, header: value } : { ok: false, problem: 'malformed' };
+  // As it was written: a field that is there twice would be another one to a reader who takes the first.
+  if (!isHeader(value) || JSON.stringify(value) !== text) return { ok: false, problem: 'malformed' };
+  return { ok: true, header: value };
 };
 
 /**

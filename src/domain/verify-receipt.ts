@@ -63,8 +63,8 @@ const objectIn = (part: string): Record<string, unknown> | undefined => {
   }
 };
 
-const isOurs = (key: Record<string, unknown>): boolean =>
-  key['kty'] === 'OKP' && key['crv'] === 'Ed25519' && typeof key['x'] === 'string' && key['d'] === undefined;
+const isOurs = ({ kty, crv, x, d }: Record<string, unknown>): boolean =>
+  kty === 'OKP' && crv === 'Ed25519' && typeof x === 'string' && decoded(x)?.length === 32 && d === undefined;
 
 /** The key that is trusted, if it is this one. */
 const keyFor = (trusted: TrustedKey, kid: string, embedded: unknown): Record<string, unknown> | undefined => {

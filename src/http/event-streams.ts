@@ -64,8 +64,6 @@ export class EventStreams {
     };
     this.#open.set(end, operator.id);
     res.once('close', end);
-    // Whoever asked may be gone already, and nothing tells of that twice.
-    if (res.destroyed) end();
     res.writeHead(200, {
       'Content-Type': 'text/event-stream',
       'Cache-Control': 'no-store',
@@ -73,6 +71,8 @@ export class EventStreams {
       'X-Accel-Buffering': 'no',
     });
     res.flushHeaders();
+    // Whoever asked may be gone already, and nothing tells of that twice.
+    if (res.destroyed) end();
     const write = (event: string, id: string, data: unknown): void => {
       if (!ended.signal.aborted) res.write(`event: ${event}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`);
     };

@@ -110,6 +110,13 @@ describe('warder backup', () => {
   });
 });
 
+test('a broker in doubt does not fill the memory of who holds it against a checkpoint', async () => {
+  const endless = { body: 'x'.repeat(129 * 1024 * 1024) };
+  const ended = await runOn({ 'GET audit/checkpoint': endless }, ['audit', 'witness', join(cwd, 'never')]);
+  expect(ended).toMatchObject({ code: 1, err: expect.stringContaining('has no end') });
+  expect(existsSync(join(cwd, 'never'))).toBe(false);
+});
+
 describe('warder backup verify', () => {
   test('tells a whole file from a damaged one without any key', async () => {
     await cli('backup', '-o', 'whole.backup');

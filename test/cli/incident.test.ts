@@ -3,7 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type Broker, removeTemporaryDirs, startBroker, temporaryDir } from '../support/broker.ts';
-import { type Ended, run } from './harness.ts';
+import { type Ended, run, runOn } from './harness.ts';
 
 let broker: Broker;
 beforeAll(async () => {
@@ -190,6 +190,21 @@ describe('warder incident', () => {
     expect(await done('incident', 'show', id)).toMatch(/status\s+closed/);
     expect(await done('incident', 'show', id, '--timeline')).toMatch(/incident\.noted[\s\S]*the log is public/);
     expect(await done('incident', 'list', '--status', 'closed')).toContain('Token in a log');
+  });
+
+  test('contain --wait ends 1 where something upstream could not be taken back, as revoke-all does', async () => {
+    const incident = { id: 'inc_1', selector: { agent: 'reporter' } };
+    const upstream = { pending: 0, revoked: 1, unrevocable: 1 };
+    const revocation = { id: 'rev_1', fence: 5, grants: 2, upstream, completed_at: '2026-11-22T10:00:00.000Z' };
+    const ended = await runOn(
+      { 'POST incidents/inc_1/contain': { body: { incident, revocation, freeze: { id: 'frz_1' }, suspended: [] } } },
+      ['incident', 'contain', 'inc_1', '--reason', 'x', '--wait'],
+    );
+    expect(ended.out).toContain('Contained.');
+    expect([ended.code, ended.err]).toEqual([
+      1,
+      expect.stringContaining('1 credentials could not be revoked upstream'),
+    ]);
   });
 
   test('report prints Markdown, writes the format the file is called by, and prints what the API returned', async () => {

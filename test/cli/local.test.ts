@@ -207,6 +207,18 @@ describe('doctor', () => {
     expect(line(out, 'data directory')).toContain('FAILED');
   });
 
+  test('takes no backup for the newest that broke off on its way', async () => {
+    const entry = (backup: string, time: string) => ({ time, data: { backup } });
+    const of: Record<string, unknown[]> = {
+      'backup.created': [entry('bkp_2', '2026-11-23T02:00:00.000Z'), entry('bkp_1', '2026-11-22T02:00:00.000Z')],
+      'backup.failed': [entry('bkp_2', '2026-11-23T02:00:01.000Z')],
+    };
+    const audit = ({ query }: { query: Record<string, string> }) => ({ body: { items: of[query['type'] ?? ''] } });
+    const now = { now: () => Date.parse('2026-11-23T03:00:00.000Z') };
+    const { out } = await doctor({ ...healthy, 'GET audit': audit }, { context: now });
+    expect(line(out, 'backup')).toMatch(/ok +backup +the newest backup is of 2026-11-22 02:00:00Z/);
+  });
+
   test('finds a broker that is not ready, and why', async () => {
     const checks = [
       { name: 'keys', ok: false, why: 'sealed: no key' },

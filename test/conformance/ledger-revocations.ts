@@ -154,6 +154,16 @@ export const revocationTests = (open: make.OpenLedger): void => {
     }
   });
 
+  test('what a fence killed is counted in one look, as counting what lives and what ended is', async () => {
+    const { reader } = store;
+    const { revoked, unrevocable } = await reader.upstreamProgress('rev_1');
+    for (const selector of selectors) {
+      const fence = fenceOf(selector);
+      const live = await reader.countLiveGrants(selector, fence.at, [...fence.ownedAgents], fence.seq);
+      expect(await reader.countKilled('rev_1', fence)).toEqual({ live, revoked, unrevocable });
+    }
+  });
+
   test('the blast radius counts what counting live grants counts, by what it touches', async () => {
     for (const selector of selectors) {
       const radius = await store.reader.blastRadius(selector, at, ['agt_2']);

@@ -63,6 +63,10 @@ describe('a header', () => {
     expect(read(JSON.stringify({ ...header, key: { kms: 'local' } }))).toEqual(malformed);
     expect(read(JSON.stringify({ ...header, entries: 2 ** 53 }))).toEqual(malformed);
     expect(read(JSON.stringify({ ...header, created_at: '2026-11-23' }))).toEqual(malformed);
+    // Another reader takes the first of two, or shows what is between them.
+    const twice = JSON.stringify(header).replace('"issuer"', '"issuer":"https://other.example.com","issuer"');
+    expect(read(twice)).toEqual(malformed);
+    expect(read(JSON.stringify(header).replace(',', ',  '))).toEqual(malformed);
   });
 
   test('has a digest that every field but the wrapped key changes', () => {

@@ -1,5 +1,7 @@
 /** Receipts that no honest broker makes. What happens to the bytes of an honest one: scenarios/receipts.test.ts. */
+import { hash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
+import { canonicalJson } from '../../src/domain/canonical-json.ts';
 import type { ReceiptPayload } from '../../src/domain/receipt-file.ts';
 import { type TrustedKey, verifyReceipt } from '../../src/domain/verify-receipt.ts';
 import { bodies, chunked, makeKey, noteFor } from '../services/audit/audit-log-fixture.ts';
@@ -89,6 +91,12 @@ describe('a receipt is refused', () => {
     expect(await check({ key: forger, header: { jwk: key.jwk, kid: key.jwk.kid } }, trusted)).toMatchObject({
       fault: 'bad_signature',
     });
+  });
+
+  test('when the key that counts is none', async () => {
+    const kid = hash('sha256', canonicalJson({ crv: 'Ed25519', kty: 'OKP', x: 'AAAA' }), 'base64url');
+    const trusted = { jwks: [{ ...key.jwk, x: 'AAAA', kid }] };
+    expect(await check({ header: { kid } }, trusted)).toMatchObject({ fault: 'unknown_key', kid });
   });
 
   test('when it is no receipt at all', async () => {

@@ -75,6 +75,27 @@ describe('a broker that is killed while it makes a backup', () => {
     30_000,
   );
 
+  test('is not killed by whoever asked for it and went away', async () => {
+    const gone = new AbortController();
+    const headers = { authorization: `Bearer ${busy.adminToken}` };
+    const asked = busy.fetch('/admin/v1/backups', { method: 'POST', headers, signal: gone.signal });
+    await eventually(
+      'it is being made',
+      () => parts(large),
+      (names) => names.some((name) => name.endsWith('.copy')),
+    );
+    gone.abort();
+    await expect(asked).rejects.toThrow(/aborted/);
+    await eventually(
+      'its parts are gone',
+      () => parts(large),
+      (names) => names.length === 0,
+    );
+    await pause(100);
+    const failed = await busy.admin('GET', '/audit?type=backup.failed&limit=1');
+    expect(failed.body['items']).toMatchObject([{ data: { why: 'not_delivered' } }]);
+  }, 30_000);
+
   test('can make one when it is started again, and nothing is left of that either', async () => {
     expect((await downloadBackup(busy)).length).toBeGreaterThan(100_000);
     await eventually(

@@ -227,6 +227,24 @@ describe('a receipt', () => {
     expect((await shown(id))['upstream']).toMatchObject({ pending: 0, revoked: 1, unrevocable: 0 });
   });
 
+  test('is not the final one while something it lists is tried again for another revocation’s sake', async () => {
+    await newAgent('twice');
+    await issue('twice', 'made');
+    await upstream.behave('delete', { kind: 'fail-before' });
+    const [first, second] = [await revoke({ agent: 'twice' }), await revoke({ agent: 'twice' })];
+    await completed(first);
+    await completed(second);
+    expect((await receiptOf(second)).payload.final).toBe(true);
+    await upstream.behave('delete', { kind: 'hold' });
+    await broker.admin('POST', `/revocations/${first}/retry`);
+    const between = await receiptOf(second);
+    expect(between.payload).toMatchObject({ final: false, counts: { left_over: { pending: 1 } } });
+    await upstream.behave('delete', { kind: 'ok' });
+    await upstream.release();
+    await completed(first);
+    expect((await receiptOf(second)).payload).toMatchObject({ final: true, counts: { left_over: { revoked: 1 } } });
+  });
+
   test('of nothing is a receipt, too; of a revocation that is not there is none', async () => {
     const id = await revoke({ subject: 'nobody' });
     await completed(id);

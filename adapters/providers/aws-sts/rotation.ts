@@ -175,9 +175,9 @@ export const awsKeyRotation = (
     const current = required(context.current, context).accessKeyId;
     const iam = await iamOf(context);
     const made = next?.['access_key_id']?.reveal();
-    const ids = new Set(known.made === false ? [] : await strays(iam, known, current, signal));
-    if (made !== undefined && made !== current) ids.add(made);
-    for (const id of ids) await remove(iam, known.user, id, signal);
+    // Whose id is known is looked for no further: a key that came since may be the one that somebody makes by hand to mend this.
+    const ids = made === undefined && known.made !== false ? await strays(iam, known, current, signal) : [made];
+    for (const id of ids) if (id !== undefined && id !== current) await remove(iam, known.user, id, signal);
   };
 
   const retire = async (previous: SecretFields, context: RotationContext): Promise<void> => {

@@ -32,6 +32,15 @@ const proved = new Set([
 /** At servers of many machines (Entra ID) a new secret is known everywhere some seconds later. */
 const usualPatienceMs = 15_000;
 
+/** What the answer says about the client itself; undefined where it says nothing. */
+const verdict = ({ error, status }: ResponseBodyError): 'proved' | 'not valid' | undefined => {
+  // Asked too often, or out of order: whatever the body says, nobody looked at the client.
+  if (status >= 500 || status === 429) return undefined;
+  // Keycloak says this, with 401, to a client whose secret is wrong; in RFC 6749 it is about one that is authenticated.
+  if (notValid.has(error) || (error === 'unauthorized_client' && status === 401)) return 'not valid';
+  return proved.has(error) ? 'proved' : undefined;
+};
+
 const callContext = (secret: SecretFields, { now, signal }: RotationContext) => ({
   now,
   signal,
@@ -56,10 +65,10 @@ const test = async (servers: Servers, secret: SecretFields, context: RotationCon
       await refreshTokenGrant(configuration, none, new URLSearchParams(targets(value)));
     }
   } catch (error) {
-    const said = error instanceof ResponseBodyError ? error.error : '';
-    if (proved.has(said)) return;
+    const said = error instanceof ResponseBodyError ? verdict(error) : undefined;
+    if (said === 'proved') return;
     const failure = failureOf(error, signal);
-    if (notValid.has(said)) {
+    if (said === 'not valid') {
       const message = 'the authorization server does not accept the client secret';
       throw new ProviderFailure('refused', message, { cause: failure.cause });
     }

@@ -44,12 +44,18 @@ const sync = (path: string): void => {
   }
 };
 
-/** The same name at each try, so that a restore that is ended later does not tear a database and its log apart. */
+/**
+ * The same name at each try, so that a restore that is ended later does not tear a database and its log apart; and never
+ * one that is taken: two restores may be of the same second. Its log is moved before the database is.
+ */
 const asideOf = (databasePath: string): string => {
   const time = statSync(readyOf(databasePath))
     .mtime.toISOString()
     .replaceAll(/[-:]|\.\d+/g, '');
-  return `${databasePath}.replaced-${time}`;
+  const first = `${databasePath}.replaced-${time}`;
+  let aside = first;
+  for (let number = 2; existsSync(databasePath) && existsSync(aside); number += 1) aside = `${first}-${number}`;
+  return aside;
 };
 
 const moveIfThere = (from: string, to: string): void => {

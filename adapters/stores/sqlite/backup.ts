@@ -81,6 +81,14 @@ const failureOf = ({ why, message }: FromBackup & { kind: 'failed' }): Error => 
   return why === 'damaged' ? new DamagedLedger(message) : new Error(message);
 };
 
+/**
+ * Opened by whoever reads the first of it. A stream of a file is opened at once, and one that nobody came to read, because
+ * who asked had gone, ends the process when the file is removed.
+ */
+async function* contentOf(path: string): AsyncGenerator<Uint8Array> {
+  yield* createReadStream(path);
+}
+
 /** @param databasePath the database of a ledger that this process has open */
 export const openSqliteBackups = (databasePath: string): Backups => {
   const threads = new Set<Worker>();
@@ -108,7 +116,7 @@ export const openSqliteBackups = (databasePath: string): Backups => {
             const sealed = await answer();
             if (sealed.kind !== 'sealed') throw sealed.kind === 'failed' ? failureOf(sealed) : new Error('unreachable');
             const { bytes, sha256 } = sealed;
-            return { bytes, sha256, read: () => createReadStream(data.sealedPath), discard: discardFile };
+            return { bytes, sha256, read: () => contentOf(data.sealedPath), discard: discardFile };
           } catch (error) {
             await discardFile();
             throw error;

@@ -377,6 +377,7 @@ export const openSqliteStore = async (options: SqliteOptions): Promise<LedgerSto
       grants: (...args) => long.ask('grants', args),
       countLiveGrants: (...args) => long.ask('countLiveGrants', args),
       blastRadius: (...args) => long.ask('blastRadius', args),
+      countKilled: (...args) => long.ask('countKilled', args),
       upstreamGrantsOf: (...args) => long.ask('upstreamGrantsOf', args),
       nextEndOf: (...args) => long.ask('nextEndOf', args),
       connectionsOf: (...args) => long.ask('connectionsOf', args),

@@ -2,6 +2,7 @@
 import { type Answer, askOpenly, connectApi, isOpenToEavesdroppers } from '../api.ts';
 import type { Context } from '../context.ts';
 import { Failure } from '../failure.ts';
+import type { Fields } from '../fields.ts';
 import { shownTime } from '../screen.ts';
 import { type Finding, finding } from './finding.ts';
 
@@ -57,8 +58,12 @@ const checkBackup = async (context: Context): Promise<Finding> => {
   const { env } = context;
   if (!env['WARDER_TOKEN'] && !env['WARDER_TOKEN_FILE']) return finding('backup', 'skipped', 'WARDER_TOKEN is not set');
   try {
-    const answer = await connectApi(context).call('GET', 'audit', { query: { type: 'backup.created', limit: 1 } });
-    const [newest] = answer.fields.items('items');
+    const newestOf = async (type: string): Promise<Fields[]> =>
+      (await connectApi(context).call('GET', 'audit', { query: { type, limit: 100 } })).fields.items('items');
+    const idOf = (entry: Fields): string => entry.within('data').text('backup');
+    // One that broke off on its way was made, too.
+    const failed = new Set((await newestOf('backup.failed')).map(idOf));
+    const newest = (await newestOf('backup.created')).find((entry) => !failed.has(idOf(entry)));
     if (!newest) return finding('backup', 'skipped', 'none was made yet; run: warder backup -o FILE');
     const days = (context.now() - Date.parse(newest.text('time'))) / dayMs;
     const made = `the newest backup is of ${shownTime(newest.text('time'))}`;

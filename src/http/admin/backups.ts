@@ -1,4 +1,5 @@
 /** `/admin/v1/backups`: the whole ledger as one encrypted file, made while the broker works. */
+import type { ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import type { Operator } from '../../domain/model.ts';
 import { Refused } from '../../domain/refusals.ts';
@@ -15,6 +16,19 @@ const requireStillAdmin = (edge: Edge, before: Operator, token: string | undefin
   }
 };
 
+/** Whoever takes nothing for so long gets no more: the file is as large as the ledger, and the next backup waits for it. */
+const stalledMs = 120_000;
+
+/** @throws what breaks it off */
+export const sendFile = async (
+  file: AsyncIterable<Uint8Array>,
+  res: ServerResponse,
+  longestStallMs: number,
+): Promise<void> => {
+  res.setTimeout(longestStallMs, () => res.destroy());
+  await pipeline(file, res);
+};
+
 export const backupRoutes: AdminRoute[] = [
   route({
     method: 'POST',
@@ -23,7 +37,7 @@ export const backupRoutes: AdminRoute[] = [
     summary:
       'Make an encrypted backup of the whole ledger and stream it; what it is called, and its digest, are in headers',
     handle: async ({ edge, operator, caller, req, res }) => {
-      const { header, file, discard } = await edge.backups.make(caller);
+      const { header, file, lost, discard } = await edge.backups.make(caller);
       try {
         requireStillAdmin(edge, operator, bearerToken(req));
         res.setHeader('Content-Type', 'application/octet-stream');
@@ -32,7 +46,12 @@ export const backupRoutes: AdminRoute[] = [
         // RFC 9530: of the bytes as they are sent.
         res.setHeader('Content-Digest', `sha-256=:${Buffer.from(file.sha256, 'hex').toString('base64')}:`);
         res.setHeader('Cache-Control', 'no-store');
-        await pipeline(file.read(), res);
+        await sendFile(file.read(), res, stalledMs);
+      } catch (error) {
+        await lost();
+        if (!res.headersSent && !res.destroyed) throw error;
+        // Whoever asked is gone, or has half of it and sees that it is: there is nobody to answer.
+        edge.core.log.warn({ err: error, backup: header.id }, 'a backup broke off');
       } finally {
         await discard();
       }

@@ -47,6 +47,14 @@ export interface RevocationReader {
   /** As `countLiveGrants` before a fence stands, with what is touched. */
   blastRadius(selector: Selector, now: number, ownedAgents: string[]): Promise<BlastCount>;
   /**
+   * What a fence that stands has killed, in one look, so that a clean-up that goes on is counted once: what is not
+   * cleaned up upstream or has nothing there, and how the others ended.
+   */
+  countKilled(
+    revocationId: string,
+    fence: StandingFence,
+  ): Promise<{ live: { total: number; upstream: number }; revoked: number; unrevocable: number }>;
+  /**
    * Grants of before the fence that it matches and that are `live` upstream, by id from after `after`; also those that
    * are intended. Without those of the connections `without`, and those known to end by themselves later than `now`.
    */

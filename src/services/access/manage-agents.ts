@@ -102,6 +102,16 @@ export const prepareAgent = (
   };
 };
 
+/** A fence on the owner that comes at this moment reaches the agent: whoever changes its owner looks again. */
+const unfencedOwner = (core: Core, { id, owner }: Agent): Guard => ({
+  guard: 'unfenced',
+  since: core.state.newestSeq,
+  facts: {
+    ...{ agent: id, owners: [owner], connection: null, provider: null, subject: null },
+    ...{ issuers: [], entitlement: null, grant: null },
+  },
+});
+
 /** @returns undefined when nothing differs. A new way to authenticate kills what the old one obtained. */
 export const prepareAgentPatch = (
   core: Core,
@@ -138,7 +148,7 @@ export const prepareAgentPatch = (
     fields,
     clientSecret: made?.clientSecret,
     change: {
-      guards: made?.guards ?? [],
+      guards: [...(made?.guards ?? []), ...(fields.includes('owner') ? [unfencedOwner(core, agent)] : [])],
       writes: [
         { write: 'update', table: 'agents', id: agent.id, set: changed, from: { version: agent.version } },
         ...(fence?.writes ?? []),

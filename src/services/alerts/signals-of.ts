@@ -70,8 +70,9 @@ export const signalsOf = async (
     parts: parts.flatMap(([part, signal]) => (signal && part > after ? [{ part, signal }] : [])),
     complete: true,
   });
-  const ofAgents = async (selector: Selector): Promise<Parts> => {
-    const page = await agentsReached(core, selector, Date.parse(entry.time), after, limit + 1);
+  const ofAgents = async (selector: Selector, owned?: readonly string[] | null): Promise<Parts> => {
+    const matches = matcherOf(core, selector, owned ? new Set(owned) : undefined);
+    const page = await agentsReached(core, selector, matches, Date.parse(entry.time), after, limit + 1);
     return {
       parts: page.slice(0, limit).map((agent) => ({ part: agent.id, signal: revoked(named(agent.name)) })),
       complete: page.length <= limit,
@@ -85,7 +86,9 @@ export const signalsOf = async (
       const selector = selectorIn(data);
       if (selector.grant !== undefined) return single(['grant', revoked(await grantSubject(core, selector.grant))]);
       if (selector.subject !== undefined) return single(['subject', revoked(named(selector.subject))]);
-      return ofAgents(selector);
+      if (selector.owner === undefined) return ofAgents(selector);
+      // Whom the owner owned at the fence: agents have been given to others since, and the receiver may have been away.
+      return ofAgents(selector, (await core.reader.revocation(String(data['revocation'])))?.owned_agents);
     }
     case 'agent.suspended':
     case 'agent.deleted':
@@ -202,12 +205,12 @@ const grantSubject = async (core: Core, id: string): Promise<SubjectId> => {
 const agentsReached = async (
   core: Core,
   selector: Selector,
+  matches: (agent: Agent) => boolean,
   at: number,
   after: string,
   limit: number,
 ): Promise<Agent[]> => {
   const { state } = core;
-  const matches = matcherOf(core, selector);
   if (selector.connection === undefined && selector.provider === undefined) {
     const found = state.agents.all().filter((agent) => agent.id > after && matches(agent));
     return found.sort((a, b) => (a.id < b.id ? -1 : 1)).slice(0, limit);
@@ -238,7 +241,8 @@ const agentsReached = async (
   return found.slice(0, limit);
 };
 
-const matcherOf = (core: Core, selector: Selector): ((agent: Agent) => boolean) => {
+/** @param owned ids of the agents the owner had, where that is known; those of now otherwise */
+const matcherOf = (core: Core, selector: Selector, owned?: ReadonlySet<string>): ((agent: Agent) => boolean) => {
   const { state } = core;
   if (selector.everything === true) return () => true;
   if (Object.keys(selector).length === 0) return () => false;
@@ -250,7 +254,7 @@ const matcherOf = (core: Core, selector: Selector): ((agent: Agent) => boolean) 
   );
   return (agent) =>
     (selector.agent === undefined || agent.id === selector.agent) &&
-    (selector.owner === undefined || agent.owner === selector.owner) &&
+    (selector.owner === undefined || (owned?.has(agent.id) ?? agent.owner === selector.owner)) &&
     (selector.entitlement === undefined || agent.id === entitled?.agent_id) &&
     (selector.issuer === undefined ||
       byItsPeople.has(agent.id) ||

@@ -7,7 +7,7 @@
  * - operators: each suspended, its token replaced by one that nobody knows; links to connect accounts die with their makers
  * - one new admin, who lifts all that when he has looked
  * - keys: new ones seal and sign; a key that was rotated away since may have been so because somebody else had it
- * - rotations of secrets that were under way: ended where they were
+ * - rotations of secrets that were under way: ended where they were; those that were yet to be asked for: left to people
  * - webhooks and signal streams: off, because their receivers may be gone since
  *
  * What was used once stays used.
@@ -23,9 +23,10 @@ import { type Caller, type Core, record } from '../core.ts';
 import { freezeWrites } from '../incidents/freeze.ts';
 import { makeSigningKey, SigningKeys } from '../keys/signing-keys.ts';
 import { accompanyingFence } from '../revocation/revoke.ts';
+import { leaveToPeople } from '../revocation/rotate-after.ts';
 
 /** What it needs of the core: nothing that serves. */
-export type RestoredCore = Pick<Core, 'clock' | 'entropy' | 'state' | 'keyring'>;
+export type RestoredCore = Pick<Core, 'clock' | 'entropy' | 'state' | 'reader' | 'keyring'>;
 
 /** Longer than the clock of an assertion's maker may be ahead of this one, and any assertion of an agent lives. */
 const assertionSeconds = 600;
@@ -228,6 +229,7 @@ export const fencing = async (core: RestoredCore, header: BackupHeader, caller: 
       ...kek.writes,
       ...signing.writes,
       ...rotations.writes,
+      ...(await leaveToPeople(core, interrupted)),
       ...receivers.writes,
     ],
     audit: [

@@ -14,6 +14,8 @@ import { keyedHeader } from './backup-key.ts';
 export interface MadeBackup {
   header: BackupHeader;
   file: SealedBackup;
+  /** Records that nobody has it as a whole. */
+  lost(): Promise<void>;
   /** Removes the file, and lets the next backup begin. */
   discard(): Promise<void>;
 }
@@ -62,6 +64,7 @@ export class BackupMaker {
       return {
         header,
         file,
+        lost: () => this.#recordFailure(caller, id, 'not_delivered'),
         discard: async () => {
           await file.discard();
           this.#busy = false;
@@ -70,7 +73,7 @@ export class BackupMaker {
     } catch (thrown) {
       this.#busy = false;
       const error = refusalOf(thrown);
-      await this.#recordFailure(caller, id, error);
+      await this.#recordFailure(caller, id, error instanceof Refused ? error.refusal.code : 'internal');
       throw error;
     }
   }
@@ -117,8 +120,7 @@ export class BackupMaker {
   }
 
   /** Where the ledger itself cannot write, the refusal is all there is. */
-  async #recordFailure(caller: Caller, id: string, error: unknown): Promise<void> {
-    const why = error instanceof Refused ? error.refusal.code : 'internal';
+  async #recordFailure(caller: Caller, id: string, why: string): Promise<void> {
     await commit(this.#core, {
       writes: [],
       audit: [record(this.#core, caller, { type: 'backup.failed', outcome: 'refused', data: { backup: id, why } })],

@@ -50,6 +50,7 @@ const fenceAndClose = async (parts: Restorer, examined: Examined, request: Resto
       clock: parts.clockFrom(snapshot.newestAt),
       entropy: parts.entropy,
       state: new State(snapshot, store.ledger, store.reader),
+      reader: store.reader,
       keyring,
     };
     return await commitRestored(core, examined, request);

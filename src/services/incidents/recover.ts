@@ -115,17 +115,22 @@ export const recoverIncident = async (
 /** Each has an entry of its own; an entry has its limit. */
 const maxNamed = 200;
 
+const incidentsPage = 500;
+
 /** Agents that another incident wants suspended and has not recovered. */
 const heldByOthers = async (core: Core, id: string): Promise<Set<string>> => {
-  const lasting = await Promise.all(
-    (['contained', 'remediating'] as const).map((status) => core.reader.incidents({ status }, { limit: 500 })),
-  );
-  return new Set(
-    lasting
-      .flat()
-      .filter((incident) => incident.id !== id)
-      .flatMap((incident) => incident.measures.held),
-  );
+  const held = new Set<string>();
+  for (const status of ['contained', 'remediating'] as const) {
+    for (let before: string | undefined; ; ) {
+      const page = await core.reader.incidents({ status }, { before, limit: incidentsPage });
+      for (const incident of page) {
+        if (incident.id !== id) for (const agent of incident.measures.held) held.add(agent);
+      }
+      if (page.length < incidentsPage) break;
+      before = page.at(-1)?.id;
+    }
+  }
+  return held;
 };
 
 /** Agents that this incident suspended, each once with when it last did, and that are suspended now. */

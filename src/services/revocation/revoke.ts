@@ -186,22 +186,13 @@ export type Killed = Pick<Revocation, 'grants' | 'upstream_pending' | 'upstream_
 
 /** Counts what lived at the fence, however late it is asked; what the drain has cleaned up by now did, too. */
 export const countKilled = async (core: Core, revocation: Revocation): Promise<Killed> => {
-  const { id, selector, seq, created_at: at } = revocation;
-  const owned = [...fenceOf(core, revocation).ownedAgents];
-  for (let before = await core.reader.upstreamProgress(id); ; ) {
-    const live = await core.reader.countLiveGrants(selector, at, owned, seq);
-    const after = await core.reader.upstreamProgress(id);
-    if (after.revoked === before.revoked && after.unrevocable === before.unrevocable) {
-      return {
-        grants: live.total + after.revoked + after.unrevocable,
-        upstream_pending: live.upstream,
-        upstream_revoked: after.revoked,
-        upstream_unrevocable: after.unrevocable,
-      };
-    }
-    // The drain was at work between the questions, and what it finished may have been counted twice.
-    before = after;
-  }
+  const { live, revoked, unrevocable } = await core.reader.countKilled(revocation.id, fenceOf(core, revocation));
+  return {
+    grants: live.total + revoked + unrevocable,
+    upstream_pending: live.upstream,
+    upstream_revoked: revoked,
+    upstream_unrevocable: unrevocable,
+  };
 };
 
 /** Counts what the fence killed and records it; where nothing it matches is left upstream the revocation is complete. */

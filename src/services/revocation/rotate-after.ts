@@ -15,7 +15,7 @@ import { fenceOf, systemCaller } from './revoke.ts';
 const againMs = 5_000;
 
 /** Connections the selector itself names, whether or not anything was issued through them. */
-export const namedConnections = (core: Core, selector: Selector): string[] => {
+export const namedConnections = (core: Pick<Core, 'state'>, selector: Selector): string[] => {
   const { connection, provider, everything } = selector;
   if (connection !== undefined) return [connection];
   const onlyProvider = provider !== undefined && Object.keys(selector).length === 1;
@@ -85,18 +85,36 @@ export class RotationsAfter {
   }
 }
 
-/** Asks for all of them in one commit. @throws Refused `ledger_unavailable` */
-const askForRotations = async (core: Core, revocation: Revocation): Promise<void> => {
+/** The connections a revocation reaches that have a secret. */
+const reached = async (core: Pick<Core, 'state' | 'reader'>, revocation: Revocation): Promise<Connection[]> => {
   const ids = new Set([
     ...namedConnections(core, revocation.selector),
     ...(await core.reader.connectionsOf(revocation.id, fenceOf(core, revocation))),
   ]);
+  return [...ids].flatMap((id) => core.state.connections.get(id) ?? []).filter(hasSecret);
+};
+
+/** Hands all rotations that were not asked for yet over to people. @param why for them */
+export const leaveToPeople = async (core: Pick<Core, 'state' | 'reader'>, why: string): Promise<Write[]> => {
+  const open = await core.reader.revocationsToRotate();
+  return Promise.all(
+    open.map(async (row): Promise<Write> => {
+      const connections = await reached(core, row);
+      const rotations: RotationAfter[] = connections.map(({ id, name }) => ({
+        connection: { id, name },
+        by_hand: why,
+      }));
+      return { write: 'update', table: 'revocations', id: row.id, set: { rotations }, from: { rotations: null } };
+    }),
+  );
+};
+
+/** Asks for all of them in one commit. @throws Refused `ledger_unavailable` */
+const askForRotations = async (core: Core, revocation: Revocation): Promise<void> => {
   const writes: Write[] = [];
   const audit: AuditRecord[] = [];
   const rotations: RotationAfter[] = [];
-  for (const id of ids) {
-    const connection = core.state.connections.get(id);
-    if (!connection || !hasSecret(connection)) continue;
+  for (const connection of await reached(core, revocation)) {
     const one = rotationFor(core, connection, revocation);
     writes.push(...one.writes);
     audit.push(...one.audit);

@@ -3,6 +3,9 @@ import type { Rotation, RotationPolicy } from '../../domain/rotation.ts';
 import type { Core } from '../core.ts';
 import { dueAt, isInside, opensAt, overdueAfterMs, overdueSince } from './due.ts';
 
+/** Clocks that differ by less are not worth a try before its time. */
+const clockStepMs = 60_000;
+
 export type Task =
   /** By its schedule it is time to ask for a rotation. */
   | { do: 'ask'; policy: RotationPolicy }
@@ -83,5 +86,8 @@ const goOn = (
   const cut = row.status === 'grace' && wanted && row.tries === 0;
   const at =
     row.status === 'grace' ? Math.max(row.not_before, row.tries === 0 ? (row.retire_at ?? 0) : 0) : row.not_before;
-  return nudged || cut || at <= now ? { do: 'go on', row, nudged, wanted } : { at };
+  // Put off by a clock that was far ahead: until then could be years. A grace that is too long does no harm.
+  const putBack = row.status !== 'grace' && row.updated_at > now + clockStepMs;
+  // A connection that was deleted leaves nothing to wait for.
+  return nudged || cut || putBack || at <= now || !connection ? { do: 'go on', row, nudged, wanted } : { at };
 };

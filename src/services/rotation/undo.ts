@@ -75,7 +75,7 @@ const undo = async (
     }
     return stuck(hand, row, failure, 'the secret in force is refused upstream, and the new one was taken back');
   }
-  const left = `undoing was refused: ${undone.outcome.why}; version ${row.to_version ?? 'that was made'} may still be accepted upstream`;
+  const left = `undoing was refused: ${undone.outcome.why}; ${row.to_version === null ? 'what was made' : `version ${row.to_version}`} may still be accepted upstream`;
   if (!tested.outcome.ok) return stuck(hand, row, failure, `the secret in force is refused upstream; ${left}`);
   // The secret in force works. After many tries, and with somebody at hand who reads it, the rest is theirs.
   if (row.status === 'stuck' && nudged)

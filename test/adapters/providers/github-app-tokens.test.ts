@@ -374,8 +374,9 @@ describe('what is kept', () => {
     expect(await statusOf(ids[2])).toMatchObject({ upstream: 'gone' });
     expect(await Promise.all(bearers.map((one) => readsFile(github, one)))).toEqual([true, false, false]);
     await second.close();
-    const left = rows((db) => db.prepare(`SELECT handle ->> '$."$sealed"' FROM grants`).pluck().all());
-    expect(left).toEqual([null, null, null]);
+    const left = rows((db) => db.prepare(`SELECT handle ->> '$."$sealed"' FROM grants ORDER BY id`).pluck().all());
+    // What was given up can be retried by hand, for which it is needed.
+    expect(left).toEqual([expect.any(String), null, null]);
     await github.upstream.elapse?.();
   });
 });

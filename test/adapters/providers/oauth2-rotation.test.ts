@@ -1,4 +1,7 @@
 /** Client secrets, replaced by a recipe at a real authorization server (test/vendors/oidc) whose clients have several. */
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { openNetwork } from '../../../adapters/network.ts';
 import { openOauth2Provider } from '../../../adapters/providers/oauth2.ts';
@@ -99,6 +102,29 @@ describe('a client secret', () => {
       begin(settingsOf(server.url, id), { client_secret: secret }).test({ client_secret: secret }),
     ).rejects.toMatchObject({ kind: 'unavailable' });
     await server.trouble.well();
+  });
+
+  test.each([
+    ['unauthorized_client', 401, 'refused'],
+    ['invalid_client', 400, 'refused'],
+    ['unauthorized_client', 400, undefined],
+    ['invalid_grant', 400, undefined],
+    ['invalid_grant', 429, 'unavailable'],
+    ['invalid_scope', 503, 'unavailable'],
+    ['invalid_client', 500, 'unavailable'],
+  ])('%s with %i is understood for what it says about the client', async (error, status, kind) => {
+    const talker = createServer((_req, res) => {
+      res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ error }));
+    }).listen(0, '127.0.0.1');
+    await once(talker, 'listening');
+    const url = `http://127.0.0.1:${(talker.address() as AddressInfo).port}`;
+    const settings = settingsOf(url, 'warder', { issuer: undefined, token_endpoint: `${url}/token` });
+    const tested = begin(settings, { client_secret: 'some-client-secret' }).test({
+      client_secret: 'some-client-secret',
+    });
+    await (kind ? expect(tested).rejects.toMatchObject({ kind }) : expect(tested).resolves.toBeUndefined());
+    talker.closeAllConnections();
+    talker.close();
   });
 
   test('is replaced only where there is one, and by a method that says how', () => {

@@ -66,6 +66,7 @@ describe('a recipe', () => {
     ['at a metadata address', { ...recipe, base_url: 'http://169.254.169.254' }, 'hands out credentials'],
     ['with credentials in its address', { ...recipe, base_url: 'https://u:p@x.example' }, 'no credentials in a URL'],
     ['with OAuth scopes', { ...recipe, oauth_scopes: ['x'] }, 'only for oauth2'],
+    ['that waits longer than a step may take', { ...recipe, test: { path: '/x', patience_seconds: 21 } }, '<=20'],
     ['with fields nobody knows', { ...recipe, shell: 'rm' }, 'nrecognized'],
   ])('%s is refused', (_name, written, said) => {
     expect(problems({ recipe: written }).join('\n')).toContain(said);
@@ -307,6 +308,15 @@ describe('a service', () => {
     expect(seen.filter(({ method }) => method === 'POST')).toEqual([]);
   });
 
+  test('that echoes the key where its id should be is asked for nothing under that name', async () => {
+    const old = { value: 'sk_in_force_0123456789' };
+    answers['GET /v1/me'] = (req, res) => reply(200, { id: req.headers.authorization?.slice(7) })(req, res);
+    const attempt = begin({ ...recipe, identify: { path: '/v1/me', id: '/id' } }, old);
+    expect(await failure(attempt.create())).toMatchObject({ kind: 'unavailable' });
+    expect(seen.every(({ url: asked }) => !asked?.includes('sk_in_force'))).toBe(true);
+    expect(seen.some(({ method }) => method === 'POST')).toBe(false);
+  });
+
   test('that gives the new key the id of the old one has nothing revoked', async () => {
     answers['POST'] = made('key_0');
     answers['GET /v1/keys'] = reply(200, { data: [{ id: 'key_0', name: 'rot_' }] });
@@ -391,7 +401,16 @@ describe('a service', () => {
       kind: 'refused',
       message: expect.stringContaining('the test accepts a secret that nobody has set'),
     });
-    expect(seen.map(({ method }) => method)).toEqual(['GET']);
+    expect(seen.map(({ method }) => method)).toEqual(['GET', 'GET']);
+  });
+
+  test('that refuses the secret in force at the test is given no other one', async () => {
+    answers['GET /v1/me'] = reply(403, {});
+    const attempt = begin({ set: { path: '/v1/secret', json: { secret: '{{secret}}' } }, test: recipe.test });
+    expect(await failure(attempt.create())).toMatchObject({
+      kind: 'refused',
+      message: expect.stringContaining('the test refuses the secret in force'),
+    });
   });
 
   test('that does not say that a key is not valid is in doubt', async () => {

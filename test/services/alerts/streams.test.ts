@@ -115,6 +115,29 @@ describe('a revocation', () => {
   });
 });
 
+test('a revocation by owner names whom that owner owned at the fence, to whom they were given since', async () => {
+  const [one, two] = [agents[0] ?? make.agent(), agents[1] ?? make.agent()];
+  const selector = { owner: 'few@example.com' };
+  const row = make.revocation({ selector, owned_agents: [one.id, two.id] });
+  const { version } = rig.core.state.agents.get(one.id) ?? one;
+  const given = (owner: string, from: number): Promise<unknown> =>
+    commit(rig.core, {
+      writes: [
+        { write: 'update', table: 'agents', id: one.id, set: { owner, version: from + 1 }, from: { version: from } },
+      ],
+      audit: [make.entry()],
+    });
+  await given('many@example.com', version);
+  await commit(rig.core, {
+    writes: [make.insert('revocations', row)],
+    audit: [record(rig.core, caller, { type: 'revocation.created', data: { selector, revocation: row.id } })],
+  });
+  await revoked({ subject: 'corp:last' });
+  await eventually('the last one', subjects, (all) => all.includes('corp:last'));
+  expect(subjects()).toEqual([...named(0, 1), 'corp:last']);
+  await given('few@example.com', version + 1);
+});
+
 test('a rotation that fences is told to whoever holds something of the old secret, then that the secret changed', async () => {
   const data = { rotation: 'rot_1', fence: 'rev_1' };
   const { id, name } = connection;

@@ -6,7 +6,7 @@ import { makeOperator } from '../../../src/services/access/manage-operators.ts';
 import { type Fencing, fencing } from '../../../src/services/backup/fence-restored.ts';
 import { record } from '../../../src/services/core.ts';
 import { systemCaller } from '../../../src/services/revocation/revoke.ts';
-import { signalStream, webhook } from '../../conformance/ledger-rows.ts';
+import { connection, revocation, signalStream, webhook } from '../../conformance/ledger-rows.ts';
 import { rotation } from '../../conformance/rotation-rows.ts';
 import { openServices } from '../../support/services.ts';
 
@@ -17,6 +17,8 @@ const open: RotationStatus[] = ['asked', 'running', 'grace', 'stuck'];
 const rotations = open.map((status) => rotation({ status }));
 const over = rotation({ status: 'done', ended_at: 1 });
 const hooks = [webhook({ name: 'on' }), webhook({ name: 'off', status: 'disabled', disabled_because: 'operator' })];
+const exposed = connection({ name: 'exposed', secret_version: 1 });
+const toRotate = revocation({ selector: { connection: exposed.id }, rotate: true, rotations: null });
 const streams = [
   signalStream({ name: 'pushed', status: 'enabled' }),
   signalStream({ name: 'never-made', status: 'absent' }),
@@ -32,6 +34,8 @@ beforeAll(async () => {
       ...hooks.map((row) => ({ write: 'insert', table: 'webhooks', row }) as const),
       ...streams.map((row) => ({ write: 'insert', table: 'signal_streams', row }) as const),
       { write: 'insert', table: 'operators', row: taken },
+      { write: 'insert', table: 'connections', row: exposed },
+      { write: 'insert', table: 'revocations', row: toRotate },
     ],
     audit: [record(core, caller, { type: 'test.made' })],
   });
@@ -51,6 +55,14 @@ test('rotations that were under way are ended, and say why; those that were over
   expect(await services.core.reader.rotation(over.id)).toEqual(over);
   expect(fenced.report.rotations).toEqual(rotations.map(({ id }) => id).sort());
   expect(services.core.state.rotations.all()).toEqual([]);
+});
+
+test('rotations that a revocation was yet to ask for are left to people', async () => {
+  expect(await services.core.reader.revocationsToRotate()).toEqual([]);
+  const after = await services.core.reader.revocation(toRotate.id);
+  expect(after?.rotations).toEqual([
+    { connection: { id: exposed.id, name: 'exposed' }, by_hand: expect.stringContaining('backup') },
+  ]);
 });
 
 test('nobody is told anything until somebody says so, and no receiver’s token is good', () => {

@@ -68,6 +68,13 @@ test('it is recorded before its file is handed out, and the next one has to wait
   await (await maker.make(caller)).discard();
 });
 
+test('that nobody got it is recorded', async () => {
+  const made = await new BackupMaker(core, copies()).make(caller);
+  await made.lost();
+  await made.discard();
+  expect((await entries('backup.failed'))[0]).toEqual({ backup: made.header.id, why: 'not_delivered' });
+});
+
 test.each([
   ['no room to copy', { take: () => Promise.reject(new NoRoom('2 MB are needed')) }, 'insufficient_storage'],
   ['a ledger that is damaged', { take: () => Promise.reject(new DamagedLedger('entry 7 was changed')) }, 'internal'],

@@ -7,6 +7,7 @@ import { createConnection, updateConnection } from '../../../src/services/access
 import { type Caller, commit, record } from '../../../src/services/core.ts';
 import { issueGrant } from '../../../src/services/issuing/issue-grant.ts';
 import type { CoreWithSecrets } from '../../../src/services/issuing/provider-context.ts';
+import { returnGrant } from '../../../src/services/issuing/use-grant.ts';
 import { UpstreamDrain } from '../../../src/services/revocation/drain-upstream.ts';
 import { revoke } from '../../../src/services/revocation/revoke.ts';
 import * as make from '../../conformance/ledger-rows.ts';
@@ -319,4 +320,123 @@ test('what could not be written down is done again after a pause, not at once an
   expect(tries).toBeLessThanOrEqual(20);
   broken = false;
   await eventually('it is written down', allGrants, ([grant]) => grant?.upstream === 'gone');
+});
+
+test('a revocation is not complete while a connection that had no room has some left, though it got room just now', async () => {
+  const crowded = await connect('crowded');
+  let go = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  upstream.revoke = () => held;
+  await killedOn(crowded, 1_200);
+  const { reader } = core;
+  let [firstSeq, full] = [Number.POSITIVE_INFINITY, false];
+  core.reader = Object.assign(Object.create(reader), {
+    upstreamGrantsOf: async (...asked: Parameters<typeof reader.upstreamGrantsOf>) => {
+      const found = await reader.upstreamGrantsOf(...asked);
+      if (asked[4].length > 0) full = true;
+      // Most of it is through while the answer without it is on its way.
+      if (asked[4].length > 0 && asked[0].seq > firstSeq) {
+        go();
+        await eventually(
+          'it has room',
+          () => reader.upstreamGrants('', 1_200, undefined),
+          (left) => left.length <= 600,
+        );
+      }
+      return found;
+    },
+  });
+  startDrain();
+  const first = await revoked({ connection: crowded.id });
+  await eventually(
+    'there is no room',
+    () => full,
+    (is) => is,
+  );
+  firstSeq = first.seq;
+  await completed((await revoked({ connection: crowded.id })).id);
+  expect(await reader.upstreamGrants('', 10, undefined)).toEqual([]);
+  expect(await completed(first.id)).toMatchObject({ grants: 1_200, upstream_revoked: 1_200 });
+});
+
+test('what had expired before a fence is not marked as revoked by it', async () => {
+  const connection = await connect('one');
+  const over = core.clock.now() - 5_000;
+  const [expired] = await killedOn(connection, 1, { issued_at: over - 1_000, expires_at: over, max_expires_at: over });
+  const { id } = await revoked({ connection: connection.id });
+  startDrain();
+  const done = await completed(id);
+  expect([done?.grants, done?.upstream_revoked]).toEqual([0, 0]);
+  expect(await core.reader.grant(expired?.id ?? '')).toMatchObject({ status: 'expired', revocation_id: null });
+});
+
+test('what lived at the fence is counted, however late that is', async () => {
+  const connection = await connect('one');
+  const soon = core.clock.now() + 300;
+  await killedOn(connection, 2, { upstream: null, handle: null, expires_at: soon, max_expires_at: soon });
+  const { reader } = core;
+  core.reader = Object.assign(Object.create(reader), {
+    countKilled: async (...asked: Parameters<typeof reader.countKilled>) => {
+      await eventually(
+        'they are over',
+        () => core.clock.now(),
+        (now) => now > soon,
+      );
+      return reader.countKilled(...asked);
+    },
+  });
+  const { id } = await revoked({ connection: connection.id });
+  expect((await completed(id))?.grants).toBe(2);
+});
+
+test('a grant given back at the moment of a fence stays killed by it', async () => {
+  const connection = await connect('one');
+  const [grant] = await killedOn(connection, 1, { upstream: null, handle: null });
+  if (!grant) throw new Error('no grant');
+  const { ledger } = core;
+  let returned: Promise<void> | undefined;
+  core.ledger = {
+    ...ledger,
+    onCommitted: (listener) => ledger.onCommitted(listener),
+    trouble: () => undefined,
+    commit: (changeset) => {
+      const fenced = ledger.commit(changeset);
+      // The fence is on its way, and nobody has heard of it.
+      returned ??= returnGrant(core, grant, caller);
+      return fenced;
+    },
+  };
+  await revoked({ connection: connection.id });
+  await returned;
+  expect((await core.reader.grant(grant.id))?.status).toBe('active');
+});
+
+test('what a revocation killed is counted while its clean-up goes on', async () => {
+  const connection = await connect('one');
+  upstream.revoke = () => pause(20);
+  await killedOn(connection, 400);
+  // Whatever is asked, some more is through by the time of the answer.
+  const { reader } = core;
+  const late =
+    <A extends unknown[], R>(ask: (...asked: A) => Promise<R>) =>
+    async (...asked: A): Promise<R> => {
+      const answer = await ask.apply(reader, asked);
+      await pause(300);
+      return answer;
+    };
+  core.reader = Object.assign(Object.create(reader), {
+    countLiveGrants: late(reader.countLiveGrants),
+    countKilled: late(reader.countKilled),
+  });
+  startDrain();
+  const { id } = await revoked({ connection: connection.id });
+  const counted = await eventually(
+    'it is counted',
+    () => reader.revocation(id),
+    (row) => row?.grants !== null,
+  );
+  expect([counted?.grants, counted?.completed_at]).toEqual([400, null]);
+  expect(await completed(id)).toMatchObject({ grants: 400, upstream_revoked: 400 });
 });

@@ -59,3 +59,8 @@ test('the first of those that match and came while it lived, as walking them in 
     }),
   );
 });
+
+test('whose subject is called null ends nothing of those who act for nobody', () => {
+  const row = make.revocation({ selector: { subject: 'null' }, seq: 5, created_at: 5 });
+  expect(new Killers([row]).of(make.grant({ seq: 1, subject: null, expires_at: 10 }), undefined)).toBeUndefined();
+});

@@ -184,3 +184,14 @@ test('a dry run shows what is touched, and whether its secret would be replaced'
   });
   expect(core.state.newestSeq).toBe(before);
 });
+
+test('a dry run names what rotates because of grants that an older fence has killed', async () => {
+  const connection = await connect('rotates', 'test-rotates');
+  await issued(connection, { agent_id: 'agt_1' });
+  await revoked({ agent: 'agt_1' }, false);
+  const radius = await blastRadius(core, { selector: { agent: 'agt_1' }, reason: 'leak', suspend: false });
+  expect(radius).toMatchObject({ grants: 0, connections: [{ name: 'rotates', rotation: { possible: true } }] });
+  start();
+  const asked = await worked((await revoked({ agent: 'agt_1' })).id);
+  expect(asked).toEqual([{ connection: { id: connection.id, name: 'rotates' }, rotation: expect.any(String) }]);
+});

@@ -124,7 +124,10 @@ describe('two engines on one ledger', () => {
 
 describe('whatever fails, in whatever order', () => {
   const fault = fc.constantFrom<Fault>('failed', 'lost', 'refused');
-  const trouble = fc.array(fc.record({ call: fc.constantFrom(...calls), fault }), { maxLength: 12 });
+  // One that fails to retire at every try gives up when somebody waits for the next, and says what it left.
+  const trouble = fc
+    .array(fc.record({ call: fc.constantFrom(...calls), fault }), { maxLength: 12 })
+    .filter((faults) => faults.filter(({ call }) => call === 'retire').length < once.stepTries);
   const disturbance = fc.constantFrom('nothing', 'nothing', 'restart', 'set by hand', 'ask again');
 
   test('the secret in force in the ledger is accepted upstream at every moment, and in the end it alone', async () => {

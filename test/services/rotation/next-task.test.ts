@@ -29,6 +29,20 @@ test('a clock that was put back does not have a stuck rotation tried without a p
   expect(touched).toMatchObject({ do: 'go on', nudged: true });
 });
 
+test('what was put off by a clock that was far ahead does not wait until then', () => {
+  const year = 366 * 86_400_000;
+  const ahead = { updated_at: now + year, not_before: now + year + 2_000 };
+  const running = rotation({ status: 'running', step: 'undo', ...ahead });
+  expect(nextTask(stateOf([], [running], {}), running.policy_id, now)).toMatchObject({ do: 'go on' });
+  const inGrace = rotation({ status: 'grace', step: 'retire', ...ahead, retire_at: now + year });
+  expect(nextTask(stateOf([], [inGrace], {}), inGrace.policy_id, now)).toEqual({ at: now + year + 2_000 });
+});
+
+test('a stuck rotation whose connection was deleted ends without waiting for its next try', () => {
+  const stuck = rotation({ id: 'rot_1', status: 'stuck', step: 'undo', updated_at: now, not_before: now + 60_000 });
+  expect(nextTask(stateOf([], [stuck]), stuck.policy_id, now)).toMatchObject({ do: 'go on' });
+});
+
 test('a thousand policies are looked at in no time, again and again', () => {
   const count = 1000;
   const schedule = { cron: '0 3 1 * *', time_zone: 'Europe/Berlin' };

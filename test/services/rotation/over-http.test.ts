@@ -103,6 +103,25 @@ const listed = async (name: string): Promise<Record<string, Record<string, unkno
   return items.find((item) => item['connection'] === name || item['key'] === name) ?? {};
 };
 
+test('one that is asked for behind a stuck one says what it waits for', async () => {
+  await connectionTo('in-the-way');
+  house.before = (call) => {
+    if (call === 'set') house.accepted.clear();
+  };
+  const first = await must(broker.admin('POST', '/rotations', { connection: 'in-the-way', now: true }), 201);
+  await ended(first['id'], 'stuck');
+  const second = await must(broker.admin('POST', '/rotations', { connection: 'in-the-way', now: true }), 201);
+  await eventually(
+    'it says so',
+    async () => (await broker.admin('GET', `/rotations/${second['id']}`)).body,
+    (row) => row['waits_for'] === first['id'],
+  );
+  house.before = () => undefined;
+  await must(broker.admin('PUT', '/connections/in-the-way/secret', house.newSecret()), 200);
+  expect(await ended(first['id'], 'failed')).toMatchObject({ waits_for: null });
+  await ended(second['id'], 'grace', 'done');
+});
+
 describe('an agent behind the gateway', () => {
   test('does not notice: a call that is running ends well, and the next one has the new key', async () => {
     api.keys.add('sk_the_first');
@@ -447,6 +466,16 @@ describe('keys of Warder’s own', () => {
         .map(({ state }) => state)
         .sort(),
     ).toEqual(['current', 'next', 'previous']);
+  });
+
+  test('have their rotations cancelled by those who may ask for them', async () => {
+    const hour = (new Date().getUTCHours() + 2) % 24;
+    const clock = (at: number): string => `${String(at % 24).padStart(2, '0')}:00`;
+    const window = { from: clock(hour), to: clock(hour + 1) };
+    await must(broker.admin('PUT', '/keys/rotation/key-encryption', { window }), 200);
+    const asked = await must(broker.admin('POST', '/rotations', { key: 'key-encryption' }), 201);
+    await must(broker.admin('DELETE', `/rotations/${asked['id']}`, undefined, operator), 403);
+    await must(broker.admin('DELETE', `/rotations/${asked['id']}`), 200);
   });
 
   test('that sign JWTs do not rotate to a key that verifiers may not have seen yet', async () => {

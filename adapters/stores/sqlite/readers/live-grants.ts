@@ -12,7 +12,7 @@ import { compiler } from '../statements.ts';
 import { disorderMs } from './spans.ts';
 
 type Direct = {
-  [M in 'countLiveGrants' | 'blastRadius']: (
+  [M in 'countLiveGrants' | 'countKilled' | 'blastRadius']: (
     ...args: Parameters<LedgerReader[M]>
   ) => Awaited<ReturnType<LedgerReader[M]>>;
 };
@@ -132,23 +132,39 @@ export const liveGrantReader = (
     }
   };
 
+  const countLive = (
+    selector: Selector,
+    now: number,
+    ownedAgents: readonly string[],
+    beforeFence: number | null,
+  ): GrantCount => {
+    const { query, partial } = alive(selector, now, ownedAgents, beforeFence);
+    if (partial.length === 0) {
+      const count = sql<number>`count(*)`.as('count');
+      const of = (counted: CompiledQuery): number => Number(rows(counted)[0]?.['count'] ?? 0);
+      return {
+        total: of(query.select(count).compile()),
+        upstream: of(query.where('upstream', '=', sql.lit('live')).select(count).compile()),
+      };
+    }
+    const counted = { total: 0, upstream: 0 };
+    each(query.selectAll().compile(), partial, (grant) => {
+      counted.total += 1;
+      if (grant.upstream === 'live') counted.upstream += 1;
+    });
+    return counted;
+  };
+
   return {
-    countLiveGrants: db.transaction((selector, now, ownedAgents, beforeFence): GrantCount => {
-      const { query, partial } = alive(selector, now, ownedAgents, beforeFence);
-      if (partial.length === 0) {
-        const count = sql<number>`count(*)`.as('count');
-        const of = (counted: CompiledQuery): number => Number(rows(counted)[0]?.['count'] ?? 0);
-        return {
-          total: of(query.select(count).compile()),
-          upstream: of(query.where('upstream', '=', sql.lit('live')).select(count).compile()),
-        };
-      }
-      const counted = { total: 0, upstream: 0 };
-      each(query.selectAll().compile(), partial, (grant) => {
-        counted.total += 1;
-        if (grant.upstream === 'live') counted.upstream += 1;
-      });
-      return counted;
+    countLiveGrants: db.transaction(countLive),
+
+    countKilled: db.transaction((revocationId, { selector, ownedAgents, seq, at }) => {
+      const count = db.prepare('SELECT count(*) FROM grants WHERE revocation_id = ? AND upstream = ?').pluck();
+      return {
+        live: countLive(selector, at, ownedAgents, seq),
+        revoked: Number(count.get(revocationId, 'gone')),
+        unrevocable: Number(count.get(revocationId, 'unrevocable')),
+      };
     }),
 
     blastRadius: db.transaction((selector, now, ownedAgents): BlastCount => {

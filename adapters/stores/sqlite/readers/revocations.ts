@@ -12,7 +12,7 @@ import { selected } from './live-grants.ts';
 import { disorderMs, firstGrantId, isLeftUpstream } from './spans.ts';
 
 type Direct = {
-  [M in Exclude<keyof RevocationReader, 'blastRadius'>]: (
+  [M in Exclude<keyof RevocationReader, 'blastRadius' | 'countKilled'>]: (
     ...args: Parameters<RevocationReader[M]>
   ) => Awaited<ReturnType<RevocationReader[M]>>;
 };

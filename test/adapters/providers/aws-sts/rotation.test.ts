@@ -157,6 +157,16 @@ describe('access keys of a user', () => {
     expect(aws.account.accessKeysOf(user).map(({ id }) => id)).toContain(other.id);
   });
 
+  test('a key that somebody makes by hand while a known one is taken back, stays', async () => {
+    const user = someUser(aws.account);
+    const attempt = begin(secretOf(user));
+    await attempt.create();
+    await attempt.undo();
+    const other = aws.account.addAccessKey(user);
+    await attempt.undo();
+    expect(aws.account.accessKeysOf(user).map(({ id }) => id)).toEqual([user.accessKeyId, other.id]);
+  });
+
   test('keys that are no user’s, or this machine’s, cannot be rotated, and it is said why', async () => {
     const user = someUser(aws.account);
     const session = begin({ ...secretOf(user), session_token: 't'.repeat(40) });
