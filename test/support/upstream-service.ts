@@ -44,6 +44,8 @@ export interface UpstreamStats {
   calls: Record<UpstreamOperation, number>;
   atOnce: Record<UpstreamOperation, number>;
   held: number;
+  /** Names of all accounts that were ever made. */
+  made: string[];
   /** Refresh tokens that were presented a second time. */
   reused: number;
 }
@@ -57,7 +59,7 @@ const redeemed = new Set<string>();
 const keys = new UpstreamKeys();
 let refresh = 'refresh-0';
 let behaviours = each<Behaviour>(() => ({ kind: 'ok' }));
-let stats: UpstreamStats = { calls: each(() => 0), atOnce: each(() => 0), held: 0, reused: 0 };
+let stats: UpstreamStats = { calls: each(() => 0), atOnce: each(() => 0), held: 0, made: [], reused: 0 };
 const running = each(() => 0);
 let held: (() => void)[] = [];
 
@@ -76,6 +78,7 @@ const create = (name: string, lease: string | null, input: Input): Reply => {
     expires_at: Number(input['expires_at']),
   };
   accounts.set(name, account);
+  stats.made.push(name);
   return { status: 201, body: account };
 };
 
@@ -194,7 +197,7 @@ const control = async (req: IncomingMessage, res: ServerResponse, path: string):
     reserved.clear();
     for (const release of held) release();
     held = [];
-    stats = { calls: each(() => 0), atOnce: each(() => 0), held: 0, reused: 0 };
+    stats = { calls: each(() => 0), atOnce: each(() => 0), held: 0, made: [], reused: 0 };
   }
   send(res, { status: 204 });
 };

@@ -14,7 +14,7 @@
  */
 import type { AuditRecord } from '../../domain/audit-entry.ts';
 import type { BackupHeader, RestoreReport } from '../../domain/backup.ts';
-import { openRotationStatuses } from '../../domain/rotation.ts';
+import { openRotationStatuses, type Rotation } from '../../domain/rotation.ts';
 import { tokenDigest, tokenEntropyBytes } from '../../domain/tokens.ts';
 import type { Write } from '../../ports/ledger.ts';
 import { makeOperator } from '../access/manage-operators.ts';
@@ -127,6 +127,15 @@ const newKek = async (core: RestoredCore, now: number, caller: Caller): Promise<
 };
 
 const interrupted = 'a backup from before its end was restored; see which secret the upstream takes, and set that one';
+const notRetired = 'a backup from before its end was restored; the secret before may still be accepted upstream';
+
+/** How one ends that was under way. In its grace the new secret is in force, and stays so. */
+const endOf = ({ status, finished_at }: Rotation) => {
+  if (status === 'asked') return { status: 'cancelled', failure: interrupted, type: 'rotation.failed' } as const;
+  return finished_at === null
+    ? ({ status: 'failed', failure: interrupted, type: 'rotation.failed' } as const)
+    : ({ status: 'done', failure: notRetired, type: 'rotation.stuck' } as const);
+};
 
 const endedRotations = (core: RestoredCore, now: number, caller: Caller): Change & { ids: string[] } => {
   const open = core.state.rotations.all().filter((row) => openRotationStatuses.some((status) => status === row.status));
@@ -136,20 +145,21 @@ const endedRotations = (core: RestoredCore, now: number, caller: Caller): Change
       write: 'update',
       table: 'rotations',
       id: row.id,
-      set: {
-        status: row.status === 'asked' ? 'cancelled' : 'failed',
-        failure: interrupted,
-        ended_at: now,
-        ...changed(row, now),
-      },
+      set: { status: endOf(row).status, failure: endOf(row).failure, ended_at: now, ...changed(row, now) },
       from: { version: row.version },
     })),
     audit: open.map((row) => {
       const connection = core.state.connections.get(row.connection_id ?? '');
       return record(core, caller, {
-        type: 'rotation.failed',
+        type: endOf(row).type,
         connection: connection && { id: connection.id, name: connection.name },
-        data: { rotation: row.id, step: row.step, from: row.from_version, to: row.to_version, failure: interrupted },
+        data: {
+          rotation: row.id,
+          step: row.step,
+          from: row.from_version,
+          to: row.to_version,
+          failure: endOf(row).failure,
+        },
       });
     }),
   };

@@ -17,6 +17,7 @@ const setUp = async (provider: Provider): Promise<ProviderUnderTest> => {
     use: async (credential, scope) => (await upstream.use(credential, scope)) === 200,
     upstream: {
       artefacts: async () => (await upstream.accounts()).map(({ name }) => name),
+      made: async () => (await upstream.stats()).made,
       trouble: {
         down: () => all({ kind: 'fail-before' }),
         slow: (ms) => all({ kind: 'slow', ms }),

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { tokenDigest } from '../../../src/domain/tokens.ts';
+import type { Changeset } from '../../../src/ports/ledger.ts';
 import {
   agentCalled,
   createAgent,
@@ -85,13 +86,23 @@ describe('an agent', () => {
   });
 
   test('keeps the owner that is revoked at this moment', async () => {
+    const { core, admin } = managed;
     const { agent } = await newAgent({ owner: 'leaving' });
-    const revoking = revoke(managed.core, { selector: { owner: 'leaving' }, reason: 'left', suspend: false }, caller);
-    const moving = updateAgent(managed.core, agent, { owner: 'heir' }, managed.admin, caller);
-    const [refusal] = await Promise.all([refusalOf(moving), revoking]);
-    // Who was first is not said; but not that it was moved by somebody who had not heard of the fence before.
-    const { owner } = managed.core.state.agents.get(agent.id) ?? agent;
-    expect(refusal === undefined ? owner : refusal.code).toBe(refusal === undefined ? 'heir' : 'conflict');
+    let moving: ReturnType<typeof refusalOf> | undefined;
+    const ledger = {
+      ...core.ledger,
+      onCommitted: core.ledger.onCommitted.bind(core.ledger),
+      trouble: () => undefined,
+      commit: (changeset: Changeset) => {
+        const fenced = core.ledger.commit(changeset);
+        // The fence is on its way, and nobody has heard of it.
+        moving ??= refusalOf(updateAgent(core, agent, { owner: 'heir' }, admin, caller));
+        return fenced;
+      },
+    };
+    await revoke({ ...core, ledger }, { selector: { owner: 'leaving' }, reason: 'left', suspend: false }, caller);
+    expect(await moving).toMatchObject({ code: 'conflict' });
+    expect(core.state.agents.get(agent.id)?.owner).toBe('leaving');
   });
 
   test('is refused while it is suspended, and lives again after, with what it had', async () => {
