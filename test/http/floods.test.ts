@@ -1,6 +1,5 @@
 /** Too much, too slow, too many: whoever does it is cut off, and everybody else is served. */
 import { connect, type Socket } from 'node:net';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Broker } from '../support/broker.ts';
 import {
@@ -137,13 +136,11 @@ describe('floods', () => {
   });
 
   test('of enormous and of deep bodies neither stop nor slow the loop', async () => {
-    const lag = monitorEventLoopDelay({ resolution: 5 });
-    lag.enable();
     const deep = '['.repeat(60_000);
     const wide = `{${Array.from({ length: 3000 }, (_, i) => `"${i}":0`).join(',')}}`;
     const escapes = `{"a":"${'\\u0041'.repeat(9_000)}"}`;
     const bodies = [deep, wide, escapes, 'x'.repeat(1_000_000), `{"name":"${'a'.repeat(60_000)}"}`];
-    await eachOf(
+    const flood = eachOf(
       Array.from({ length: 300 }, (_, i) => bodies[i % bodies.length] ?? ''),
       async (body) => {
         const sent = { method: 'POST', path: '/admin/v1/agents', token: broker.adminToken, body, headers: jsonType };
@@ -154,9 +151,9 @@ describe('floods', () => {
         expect([400, 413]).toContain(status);
       },
     );
-    lag.disable();
-    // Test and broker share this loop: what is measured is both.
-    expect(lag.percentile(99) / 1e6).toBeLessThan(200);
+    // While they arrive, and afterwards.
+    const [served] = await Promise.all([honestWork(), flood]);
+    expect(served).toBeLessThan(1_500);
     expect(await honestWork(5)).toBeLessThan(1_500);
   });
 
