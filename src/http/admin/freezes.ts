@@ -8,7 +8,7 @@ import type { Core } from '../../services/core.ts';
 import { createFreeze, liftFreeze } from '../../services/incidents/freeze.ts';
 import * as field from '../schemas.ts';
 import { iso, isoOrNull, selectorView } from '../views.ts';
-import { type AdminRoute, created, everyone, ok, responders, route } from './route.ts';
+import { type AdminRoute, created, everyone, ok, pageBefore, responders, route } from './route.ts';
 import { resolved, selectorSchema } from './selector.ts';
 
 export const freezeSelectorSchema = selectorSchema.refine(
@@ -61,10 +61,11 @@ export const freezeRoutes: AdminRoute[] = [
     handle: async ({ edge, query }) => {
       const standing = query.standing === undefined ? undefined : query.standing === 'true';
       const rows = await edge.core.reader.freezes({ standing }, { before: query.cursor, limit: query.limit });
-      return ok({
-        items: rows.map((row) => freezeView(edge.core, row)),
-        next_cursor: rows.length === query.limit ? (rows.at(-1)?.id ?? null) : null,
-      });
+      return pageBefore(
+        rows,
+        query.limit,
+        rows.map((row) => freezeView(edge.core, row)),
+      );
     },
   }),
   route({

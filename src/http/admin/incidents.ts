@@ -21,7 +21,7 @@ import { readTimeline } from '../../services/incidents/timeline.ts';
 import * as field from '../schemas.ts';
 import { iso, isoOrNull, revocationView, selectorView } from '../views.ts';
 import { freezeSelectorSchema, freezeView } from './freezes.ts';
-import { type AdminRoute, auditReaders, created, ok, responders, route } from './route.ts';
+import { type AdminRoute, auditReaders, created, ok, pageBefore, responders, route } from './route.ts';
 import { resolved } from './selector.ts';
 
 const line = (max: number) => field.reason.refine((text) => text.length <= max, `at most ${max} characters`);
@@ -185,10 +185,11 @@ export const incidentRoutes: AdminRoute[] = [
     handle: async ({ edge, query }) => {
       const { reader } = edge.core;
       const rows = await reader.incidents({ status: query.status }, { before: query.cursor, limit: query.limit });
-      return ok({
-        items: rows.map((row) => incidentView(edge.core, row)),
-        next_cursor: rows.length === query.limit ? (rows.at(-1)?.id ?? null) : null,
-      });
+      return pageBefore(
+        rows,
+        query.limit,
+        rows.map((row) => incidentView(edge.core, row)),
+      );
     },
   }),
   route({

@@ -10,7 +10,7 @@ import { revoke } from '../../services/revocation/revoke.ts';
 import * as field from '../schemas.ts';
 import { revocationView, selectorView } from '../views.ts';
 import { shownRevocation, tellProgress } from './revocation-events.ts';
-import { type AdminRoute, created, everyone, ok, responders, route } from './route.ts';
+import { type AdminRoute, created, everyone, ok, pageBefore, responders, route } from './route.ts';
 import { resolved, selectorSchema } from './selector.ts';
 
 const revocation = z.strictObject({
@@ -57,10 +57,7 @@ export const revocationRoutes: AdminRoute[] = [
     query: z.strictObject(field.pageQuery('rev')),
     handle: async ({ edge, query }) => {
       const rows = await edge.core.reader.revocations({ before: query.cursor, limit: query.limit });
-      return ok({
-        items: await Promise.all(rows.map((row) => shownRevocation(edge.core, row))),
-        next_cursor: rows.length === query.limit ? (rows.at(-1)?.id ?? null) : null,
-      });
+      return pageBefore(rows, query.limit, await Promise.all(rows.map((row) => shownRevocation(edge.core, row))));
     },
   }),
   route({

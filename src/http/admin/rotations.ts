@@ -26,6 +26,7 @@ import {
   managers,
   noContent,
   ok,
+  pageBefore,
   responders,
   route,
 } from './route.ts';
@@ -164,10 +165,11 @@ export const rotationRoutes: AdminRoute[] = [
       const policyId =
         query.key ?? (query.connection === undefined ? undefined : connectionCalled(core, query.connection).id);
       const rows = await core.reader.rotations({ policy_id: policyId }, { before: query.cursor, limit: query.limit });
-      return ok({
-        items: rows.map((row) => rotationView(core, row)),
-        next_cursor: rows.length === query.limit ? (rows.at(-1)?.id ?? null) : null,
-      });
+      return pageBefore(
+        rows,
+        query.limit,
+        rows.map((row) => rotationView(core, row)),
+      );
     },
   }),
   route({

@@ -60,6 +60,10 @@ export const admins: readonly Role[] = ['admin'];
 export const responders: readonly Role[] = ['admin', 'operator', 'responder'];
 export const auditReaders: readonly Role[] = ['admin', 'operator', 'reviewer', 'responder', 'auditor'];
 
+/** A page that the database gave, newest first. @param items what is shown of `rows`, in their order */
+export const pageBefore = (rows: readonly { id: string }[], limit: number, items: readonly unknown[]): Answer =>
+  ok({ items, next_cursor: rows.length === limit ? (rows.at(-1)?.id ?? null) : null });
+
 /** A page of a list that is held in memory, by id. */
 export const pageOf = <T extends { id: string }>(
   rows: T[],

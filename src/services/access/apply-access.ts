@@ -6,6 +6,7 @@ import type { Agent, Connection, Entitlement, Operator } from '../../domain/mode
 import { Refused } from '../../domain/refusals.ts';
 import { type Change, commitChanges } from '../change.ts';
 import type { Caller } from '../core.ts';
+import { InvalidInput } from '../invalid-input.ts';
 import type { CoreWithSecrets } from '../issuing/provider-context.ts';
 import { type PolicyInput, prepareNoPolicy, preparePolicy } from '../rotation/manage-policies.ts';
 import { prepareSource } from '../secrets/refer-secret.ts';
@@ -13,7 +14,6 @@ import { prepareConnectionDeletion, requireNothingUpstream } from './delete-conn
 import { type AgentInput, prepareAgent, prepareAgentDeletion, prepareAgentPatch } from './manage-agents.ts';
 import {
   type ConnectionInput,
-  InvalidInput,
   prepareConnection,
   prepareConnectionPatch,
   requireExpanded,

@@ -38,8 +38,6 @@ export type ConnectionPatch = Partial<Pick<Connection, 'owner' | 'status'>> & {
   origin?: PresetOrigin | undefined;
 };
 
-export { InvalidInput };
-
 /** @throws Refused `not_found` */
 export const connectionCalled = (core: Core, nameOrId: string): Connection => {
   const connection = core.state.connectionCalled(nameOrId);

@@ -4,9 +4,10 @@ import type { Agent, Connection, Entitlement, Operator } from '../../domain/mode
 import { Refused } from '../../domain/refusals.ts';
 import { type Change, commitChanges, differing } from '../change.ts';
 import { type Caller, type Core, newId, record } from '../core.ts';
+import { InvalidInput } from '../invalid-input.ts';
 import { accompanyingFence } from '../revocation/revoke.ts';
 import { agentCalled } from './manage-agents.ts';
-import { connectionCalled, InvalidInput } from './manage-connections.ts';
+import { connectionCalled } from './manage-connections.ts';
 
 export type EntitlementLimits = Pick<
   Entitlement,

@@ -21,9 +21,9 @@ import {
   type Write,
 } from '../../ports/ledger.ts';
 import { type Handle, type Minted, type MintRequest, type Provider, ProviderFailure } from '../../ports/provider.ts';
-import { InvalidInput } from '../access/manage-connections.ts';
 import { type Caller, commit, newId, record } from '../core.ts';
 import { frozen, requireUnfrozen } from '../incidents/freeze.ts';
+import { InvalidInput } from '../invalid-input.ts';
 import { undoIntended } from '../revocation/undo-intended.ts';
 import { inTime, refusalOfProvider } from './provider-calls.ts';
 import { type CoreWithSecrets, providerContext } from './provider-context.ts';
